@@ -1,0 +1,1 @@
+"""Reducing scenes to signatures: spans, kernels and the worker."""

@@ -1,0 +1,1 @@
+"""How the appliance is stood up; imports none of the programs it stands up."""

@@ -1,0 +1,1 @@
+"""The whole appliance on one machine, without cloud or containers."""

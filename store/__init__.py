@@ -1,0 +1,1 @@
+"""The kernel: what is known (scenes, parcels, signatures) and where it is kept."""

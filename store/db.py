@@ -1,0 +1,145 @@
+"""The door to PostgreSQL: connections, transactions, parameters, COPY. Nobody else imports psycopg2.
+
+Where the database is and who asks comes from libpq's PG* variables alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import psycopg2
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import Json, NamedTupleCursor, execute_values
+
+from store.errors import ConfigError, DatabaseError
+
+__all__ = ["Connection", "Json", "Params", "compose", "connect", "copy_binary", "execute",
+           "insert_many", "one", "rows", "transaction"]
+
+Params = Sequence[Any] | dict[str, Any] | None
+Statement = str | sql.Composable
+
+_AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError)
+
+
+def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> Connection:
+    """Open a connection in autocommit mode, with UTC as its time zone.
+
+    Args:
+        application: name shown in pg_stat_activity.
+        dsn: libpq connection string; empty takes everything from PG*.
+        statement_timeout_s: upper bound of one statement in seconds; 0 is none.
+
+    Raises:
+        DatabaseError: the server does not answer, or refuses us.
+    """
+    options = f"-c TimeZone=UTC -c statement_timeout={int(statement_timeout_s * 1000)}"
+    try:
+        conn = psycopg2.connect(
+            dsn, application_name=application, options=options, connect_timeout=10,
+            keepalives_idle=30, cursor_factory=NamedTupleCursor,
+        )
+    except _AWAY as error:
+        raise DatabaseError(f"cannot connect to the database: {str(error).strip()}") from error
+    conn.autocommit = True
+    return conn
+
+
+@contextmanager
+def transaction(conn: Connection) -> Iterator[None]:
+    """Run a block as one transaction: all of it, or nothing.
+
+    Raises:
+        DatabaseError: the connection was lost; the transaction is rolled back by the server.
+    """
+    with _translated():
+        execute(conn, "BEGIN")
+        try:
+            yield
+        except BaseException:
+            if not conn.closed:
+                try:
+                    execute(conn, "ROLLBACK")
+                except DatabaseError:
+                    conn.close()
+            raise
+        execute(conn, "COMMIT")
+
+
+def execute(conn: Connection, statement: Statement, params: Params = None) -> int:
+    """Run a statement and return the number of rows it touched."""
+    with _translated(), conn.cursor() as cursor:
+        cursor.execute(statement, params)
+        return int(cursor.rowcount)
+
+
+def rows(conn: Connection, statement: Statement, params: Params = None) -> list[Any]:
+    """Return all rows of a query as named tuples."""
+    with _translated(), conn.cursor() as cursor:
+        cursor.execute(statement, params)
+        return list(cursor.fetchall())
+
+
+def one(conn: Connection, statement: Statement, params: Params = None) -> Any:
+    """Return the first row of a query as a named tuple, or None."""
+    with _translated(), conn.cursor() as cursor:
+        cursor.execute(statement, params)
+        return cursor.fetchone()
+
+
+def insert_many(conn: Connection, statement: Statement, values: Sequence[Sequence[Any]],
+                template: str | None = None, page_size: int = 1000) -> None:
+    """Run `INSERT ... VALUES %s` for many rows, in pages; not for signatures (see copy_binary)."""
+    with _translated(), conn.cursor() as cursor:
+        execute_values(cursor, statement, values, template=template, page_size=page_size)
+
+
+def copy_binary(conn: Connection, table: tuple[str, ...], columns: Sequence[str],
+                data: IO[bytes]) -> int:
+    """Stream rows in PostgreSQL's binary COPY format into a table.
+
+    Args:
+        conn: an open connection, inside a transaction.
+        table: qualified table name, such as ("nl", "s2").
+        columns: the columns the rows hold, in order.
+        data: readable stream: COPY header, rows, trailer.
+
+    Returns:
+        The number of rows written.
+    """
+    statement = compose("COPY {table} ({columns}) FROM STDIN WITH (FORMAT binary)",
+                        table=table, columns=list(columns))
+    with _translated(), conn.cursor() as cursor:
+        cursor.copy_expert(statement, data, size=1 << 20)
+        return int(cursor.rowcount)
+
+
+def compose(template: str, **names: str | tuple[str, ...] | list[str]) -> sql.Composed:
+    """Put identifiers into a statement, quoted: str and tuple as (qualified) name, list as names.
+
+    Example:
+        compose("SELECT {cols} FROM {table}", cols=["pid", "code"], table=("nl", "parcels"))
+    """
+    def quoted(name: str | tuple[str, ...] | list[str]) -> sql.Composable:
+        if isinstance(name, list):
+            return sql.SQL(", ").join(sql.Identifier(part) for part in name)
+        return sql.Identifier(*([name] if isinstance(name, str) else name))
+
+    return sql.SQL(template).format(**{key: quoted(name) for key, name in names.items()})
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise ConfigError(f"the database refuses this role: {str(error).strip()}") from error
+    except psycopg2.errors.UndefinedTable as error:
+        raise ConfigError(f"{str(error).strip().splitlines()[0]}: "
+                          "has the schema been applied (cbm-store migrate)?") from error
+    except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as error:
+        raise DatabaseError(f"the database took too long: {str(error).strip()}") from error
+    except _AWAY as error:
+        raise DatabaseError(f"the database went away: {str(error).strip()}") from error
