@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Installs the distribution packages the standalone machine needs, if one is missing:
+#   packages.sh PYTHON
+# PostgreSQL comes without its usual system cluster: ours is private, in a folder of the project.
+set -euo pipefail
+
+python=$1
+
+refuse() {
+    echo "$*" >&2
+    exit 1
+}
+
+has_postgis() {
+    compgen -G '/usr/share/postgresql/*/extension/postgis.control' >/dev/null && return
+    command -v pg_config >/dev/null && test -e "$(pg_config --sharedir)/extension/postgis.control"
+}
+
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null ||
+    refuse "Python 3.11, 3.12 or 3.13 is needed: install it, or name it (make PYTHON=python3.12 ...)."
+
+missing=()
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+has_postgis || missing+=(postgresql postgresql-postgis)
+command -v psql >/dev/null || missing+=(postgresql-client)
+command -v curl >/dev/null || missing+=(curl)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+command -v apt-get >/dev/null ||
+    refuse "Missing: ${missing[*]}. Only Debian and Ubuntu are installed by this script: install them yourself."
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null ||
+        refuse "Missing: ${missing[*]}. There is no sudo here: have root run 'apt-get install ${missing[*]}'."
+    sudo true ||
+        refuse "Missing: ${missing[*]}. sudo is refused: have root run 'apt-get install ${missing[*]}'."
+    as_root=(sudo)
+fi
+
+echo "Installing ${missing[*]} ..."
+no_cluster=/etc/postgresql-common/createcluster.d/cbm-standalone.conf
+"${as_root[@]}" mkdir -p "$(dirname "$no_cluster")"
+echo 'create_main_cluster = false' | "${as_root[@]}" tee "$no_cluster" >/dev/null
+trap '"${as_root[@]}" rm -f "$no_cluster"' EXIT
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends "${missing[@]}" ||
+    refuse "apt-get could not install ${missing[*]}: see its messages above."
