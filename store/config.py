@@ -21,6 +21,7 @@ class WorkerSettings:
         max_failures: failures of a scene before its dead letter (CBM_MAX_FAILURES).
         max_lost_leases: lost leases before the dead letter (CBM_MAX_LOST_LEASES).
         poll_s: pause between looks at an empty queue (CBM_POLL_S).
+        retry_s: pause before failed work is offered again (CBM_RETRY_S).
         threads: threads of the reduction kernels (CBM_THREADS).
         cache_dir: where span indices are kept (CBM_CACHE_DIR).
         cache_bytes: upper bound of that folder's size (CBM_CACHE_BYTES).
@@ -30,6 +31,7 @@ class WorkerSettings:
     max_failures: int
     max_lost_leases: int
     poll_s: float
+    retry_s: float
     threads: int
     cache_dir: Path
     cache_bytes: int
@@ -43,17 +45,23 @@ class WorkerSettings:
         """
         home = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return cls(
-            lease_s=_number(env, "CBM_LEASE_S", 120.0, minimum=1.0),
-            max_failures=int(_number(env, "CBM_MAX_FAILURES", 3, minimum=1)),
-            max_lost_leases=int(_number(env, "CBM_MAX_LOST_LEASES", 20, minimum=1)),
-            poll_s=_number(env, "CBM_POLL_S", 5.0, minimum=0.05),
-            threads=int(_number(env, "CBM_THREADS", 1, minimum=1)),
+            lease_s=number(env, "CBM_LEASE_S", 120.0, minimum=1.0),
+            max_failures=int(number(env, "CBM_MAX_FAILURES", 3, minimum=1)),
+            max_lost_leases=int(number(env, "CBM_MAX_LOST_LEASES", 20, minimum=1)),
+            poll_s=number(env, "CBM_POLL_S", 5.0, minimum=0.05),
+            retry_s=_number(env, "CBM_RETRY_S", 30.0, minimum=0.0),
+            threads=int(number(env, "CBM_THREADS", 1, minimum=1)),
             cache_dir=Path(env.get("CBM_CACHE_DIR") or home / "cbm" / "spans"),
-            cache_bytes=int(_number(env, "CBM_CACHE_BYTES", 20e9, minimum=0)),
+            cache_bytes=int(number(env, "CBM_CACHE_BYTES", 20e9, minimum=0)),
         )
 
 
-def _number(env: Mapping[str, str], name: str, default: float, minimum: float) -> float:
+def number(env: Mapping[str, str], name: str, default: float, minimum: float) -> float:
+    """Read a number from an environment variable; unset or empty means the default.
+
+    Raises:
+        ConfigError: it is set to something else, or below the minimum.
+    """
     text = env.get(name)
     if not text:
         return default

@@ -3,19 +3,22 @@
 Where the database is and who asks comes from libpq's PG* variables alone.
 """
 
-from collections.abc import Iterator, Sequence
+import queue
+import select
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
 import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json, NamedTupleCursor, execute_values
 
 from store.errors import ConfigError, DatabaseError
 
-__all__ = ["Connection", "Json", "Params", "compose", "connect", "copy_binary", "execute",
+__all__ = ["Connection", "Json", "Params", "Pool", "compose", "connect", "copy_binary", "execute",
            "insert_many", "one", "rows", "transaction"]
 
 Params = Sequence[Any] | dict[str, Any] | None
@@ -45,6 +48,59 @@ def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> 
         raise DatabaseError(f"cannot connect to the database: {str(error).strip()}") from error
     conn.autocommit = True
     return conn
+
+
+class Pool:
+    """A bounded number of connections for threads to borrow; each is opened when first needed.
+
+    A connection that broke, or that the server closed while it lay idle, is replaced: after a
+    restart of the database no borrower meets a dead one. (psycopg2's own pool opens its
+    connections at once, so a program could not start before the database, and does not wait.)
+    """
+
+    def __init__(self, size: int, connect: Callable[[], Connection], wait_s: float = 5) -> None:
+        """Open nothing yet.
+
+        Args:
+            size: connections at most.
+            connect: opens one.
+            wait_s: longest wait for one to come back, seconds.
+        """
+        self._connect = connect
+        self._wait_s = wait_s
+        self._idle: queue.LifoQueue[Connection | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._idle.put(None)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Borrow a connection for a block.
+
+        Raises:
+            DatabaseError: none came back in time, or none can be opened.
+        """
+        try:
+            conn = self._idle.get(timeout=self._wait_s)
+        except queue.Empty:
+            raise DatabaseError(
+                f"all database connections are busy for {self._wait_s:g} s") from None
+        try:
+            if conn is None or not _usable(conn):
+                conn = self._connect()
+            yield conn
+        finally:
+            self._idle.put(conn)
+
+
+def _usable(conn: Connection) -> bool:
+    """Whether a connection is idle and its server silent: one that hung up left an end of file."""
+    if not conn.closed and conn.info.transaction_status == TRANSACTION_STATUS_IDLE:
+        socket = select.poll()
+        socket.register(conn.fileno(), select.POLLIN)
+        if not socket.poll(0):
+            return True
+    conn.close()
+    return False
 
 
 @contextmanager
