@@ -49,7 +49,7 @@ class WorkerSettings:
             max_failures=int(number(env, "CBM_MAX_FAILURES", 3, minimum=1)),
             max_lost_leases=int(number(env, "CBM_MAX_LOST_LEASES", 20, minimum=1)),
             poll_s=number(env, "CBM_POLL_S", 5.0, minimum=0.05),
-            retry_s=_number(env, "CBM_RETRY_S", 30.0, minimum=0.0),
+            retry_s=number(env, "CBM_RETRY_S", 30.0, minimum=0.0),
             threads=int(number(env, "CBM_THREADS", 1, minimum=1)),
             cache_dir=Path(env.get("CBM_CACHE_DIR") or home / "cbm" / "spans"),
             cache_bytes=int(number(env, "CBM_CACHE_BYTES", 20e9, minimum=0)),
