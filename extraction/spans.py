@@ -1,0 +1,267 @@
+"""Spans: which pixels of a lattice belong to each parcel; built once, kept, used for every scene.
+
+The rule: a pixel belongs to a parcel when its centre is inside. A parcel without any pixel centre
+takes the pixels it touches, and is flagged. Parcels may overlap: each keeps its own pixels.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import IntFlag
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+
+from extraction import kernels
+from store.grid import Grid, Lattice
+
+_FORMAT = "1"
+"""Changes whenever the same parcels would give other spans."""
+
+
+class Rule(IntFlag):
+    """How a parcel's pixels were chosen, where not by their centres."""
+
+    CENTRE = 0
+    TOUCHED = 1
+    """No pixel centre inside: the pixels the parcel touches."""
+    UNBUFFERED = 4
+    """The inward buffer left no pixel centre: the whole parcel is used."""
+
+
+@dataclass(frozen=True)
+class SpanIndex:
+    """The pixels of n parcels on one lattice.
+
+    Attributes:
+        pids: int32[n], ascending.
+        offsets: int64[n + 1]; spans offsets[i] to offsets[i + 1] are parcel i's.
+        row: int32[m], lattice row of each span.
+        first: int32[m], its first column.
+        last: int32[m], the column after its last.
+        px: int32[n], pixels of each parcel.
+        bounds: int32[n, 4], row0, row1, col0, col1 of each parcel, ends excluded.
+        rules: uint8[n], Rule of each parcel.
+    """
+
+    pids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int32]
+    first: npt.NDArray[np.int32]
+    last: npt.NDArray[np.int32]
+    px: npt.NDArray[np.int32]
+    bounds: npt.NDArray[np.int32]
+    rules: npt.NDArray[np.uint8]
+
+    def members(self, grid: Grid) -> npt.NDArray[np.int64]:
+        """Positions of the parcels whose extent meets a raster on this lattice."""
+        row, col = grid.offset
+        r0, r1, c0, c1 = self.bounds.T
+        return np.flatnonzero(
+            (r1 > row)
+            & (r0 < row + grid.height_px)
+            & (c1 > col)
+            & (c0 < col + grid.width_px)
+            & (self.px > 0)
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to read of a raster, block by block, and where each parcel's values go.
+
+    Attributes:
+        members: int64[k], positions in the index of the parcels with a pixel on the raster.
+        starts: int64[k + 1], each parcel's place in the flat buffer of values.
+        block_ends: int64[blocks + 1], pieces of each block, row-major.
+        row, col, length: int32[p], where each piece begins on the raster and its pixels.
+        place: int64[p], where its values go.
+    """
+
+    members: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    block_ends: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int32]
+    col: npt.NDArray[np.int32]
+    length: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int64]
+
+    @property
+    def inside_px(self) -> npt.NDArray[np.int64]:
+        """int64[k], pixels of each member on the raster."""
+        return np.diff(self.starts)
+
+
+def build(
+    pids: npt.NDArray[np.int32], wkb: Sequence[bytes], lattice: Lattice, buffer_m: float = 0.0
+) -> SpanIndex:
+    """Find the pixels of parcels on a lattice.
+
+    Args:
+        pids: int32[n], ascending.
+        wkb: n (multi)polygons in the lattice's CRS.
+        lattice: where the pixels lie.
+        buffer_m: inward buffer in metres; a parcel it leaves without a pixel centre is used whole.
+    """
+    geometries = shapely.from_wkb(np.asarray(wkb, dtype=object))
+    rules = np.zeros(len(pids), np.uint8)
+    spans = _scan(shapely.buffer(geometries, -buffer_m) if buffer_m else geometries, lattice)
+    if buffer_m:
+        spans = _fill_gaps(spans, _scan(geometries, lattice), rules, Rule.UNBUFFERED)
+    empty = np.flatnonzero(np.diff(spans[0]) == 0)
+    if empty.size:
+        touched = _touched(geometries, empty, lattice)
+        spans = _fill_gaps(spans, touched, rules, Rule.TOUCHED)
+    px, bounds = kernels.span_bounds(*spans)
+    return SpanIndex(np.asarray(pids, np.int32), *spans, px, bounds, rules)
+
+
+def plan(
+    index: SpanIndex,
+    grid: Grid,
+    block_shape_px: tuple[int, int],
+    members: npt.NDArray[np.int64] | None = None,
+) -> Plan:
+    """Lay out the reading of a raster for the parcels on it (or for some of them)."""
+    members = index.members(grid) if members is None else members
+    cut = kernels.plan_pieces(
+        members,
+        index.offsets,
+        index.row,
+        index.first,
+        index.last,
+        *grid.offset,
+        grid.height_px,
+        grid.width_px,
+        *block_shape_px,
+    )
+    starts = cut[0]
+    there = np.diff(starts) > 0
+    kept = np.concatenate([[0], starts[1:][there]])
+    return Plan(members[there], kept, *cut[1:])
+
+
+class SpanCache:
+    """Span indices on disk, by content; safe to share between processes and to delete."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Keep at most about max_bytes in a folder, which is made."""
+        self._folder = folder
+        self._max_bytes = max_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, digest: str, lattice: Lattice, buffer_m: float) -> SpanIndex | None:
+        """Return the memory-mapped index, or None when it is not there."""
+        entry = self._entry(digest, lattice, buffer_m)
+        try:
+            arrays = [np.load(entry / f"{f.name}.npy", mmap_mode="r") for f in fields(SpanIndex)]
+            os.utime(entry)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return SpanIndex(*arrays)
+
+    def put(self, digest: str, lattice: Lattice, buffer_m: float, index: SpanIndex) -> None:
+        """Keep an index: all of it or nothing, whoever else does the same."""
+        entry = self._entry(digest, lattice, buffer_m)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._folder))
+        for f in fields(SpanIndex):
+            np.save(partial / f"{f.name}.npy", getattr(index, f.name))
+        try:
+            partial.rename(entry)
+        except OSError:
+            shutil.rmtree(partial)
+        self._shrink(keep=entry)
+
+    def _entry(self, digest: str, lattice: Lattice, buffer_m: float) -> Path:
+        return self._folder / f"{digest}_{lattice.key}_{buffer_m:g}_v{_FORMAT}"
+
+    def _shrink(self, keep: Path) -> None:
+        entries = sorted(
+            (e for e in self._folder.iterdir() if e.is_dir()),
+            key=lambda e: e.stat().st_mtime,
+            reverse=True,
+        )
+        total = 0
+        for entry in entries:
+            total += sum(f.stat().st_size for f in entry.iterdir())
+            if total > self._max_bytes and entry != keep:
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+Spans = tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]
+]
+"""offsets, row, first, last, as in SpanIndex."""
+
+
+def _scan(geometries: npt.NDArray[np.object_], lattice: Lattice) -> Spans:
+    parts, owner = shapely.get_parts(geometries, return_index=True)
+    polygonal = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+    rings, ring_part = shapely.get_rings(parts[polygonal], return_index=True)
+    xy, ring = shapely.get_coordinates(rings, return_index=True)
+    ring_ends = np.searchsorted(ring, np.arange(len(rings) + 1)).astype(np.int64)
+    parcel_rings = np.searchsorted(
+        owner[polygonal][ring_part], np.arange(len(geometries) + 1)
+    ).astype(np.int64)
+    return kernels.scan_polygons(  # type: ignore[no-any-return]
+        (xy[:, 0] - lattice.x0_m) / lattice.res_m,
+        (lattice.y0_m - xy[:, 1]) / lattice.res_m,
+        ring_ends,
+        parcel_rings,
+    )
+
+
+def _touched(
+    geometries: npt.NDArray[np.object_], which: npt.NDArray[np.int64], lattice: Lattice
+) -> Spans:
+    """Spans of all pixels that the chosen parcels touch; none for the others."""
+    found = [_touched_pixels(geometries[i], lattice) for i in which]
+    counts = np.zeros(len(geometries) + 1, np.int64)
+    counts[which + 1] = [len(pixels) for pixels in found]
+    pixels = np.concatenate(found).astype(np.int32)
+    return np.cumsum(counts), pixels[:, 0].copy(), pixels[:, 1].copy(), pixels[:, 1] + 1
+
+
+def _touched_pixels(geometry: shapely.Geometry, lattice: Lattice) -> npt.NDArray[np.int64]:
+    west, south, east, north = shapely.bounds(geometry)
+    col = int((west - lattice.x0_m) // lattice.res_m)
+    row = int((lattice.y0_m - north) // lattice.res_m)
+    width = int((east - lattice.x0_m) // lattice.res_m) - col + 1
+    height = int((lattice.y0_m - south) // lattice.res_m) - row + 1
+    transform = Affine(
+        lattice.res_m,
+        0,
+        lattice.x0_m + col * lattice.res_m,
+        0,
+        -lattice.res_m,
+        lattice.y0_m - row * lattice.res_m,
+    )
+    mask = rasterize([geometry], out_shape=(height, width), transform=transform, all_touched=True)
+    if not mask.any():
+        mask[0, 0] = 1  # a sliver along pixel edges: the pixel its corner lies in
+    pixels: npt.NDArray[np.int64] = np.argwhere(mask) + np.array([row, col])
+    return pixels
+
+
+def _fill_gaps(spans: Spans, more: Spans, rules: npt.NDArray[np.uint8], rule: Rule) -> Spans:
+    """Give the parcels without spans those of `more`, and note the rule."""
+    own, other = np.diff(spans[0]), np.diff(more[0])
+    gaps = (own == 0) & (other > 0)
+    rules[gaps] |= np.uint8(rule)
+    counts = np.where(gaps, other, own)
+    order_key = np.concatenate(
+        [
+            np.repeat(np.arange(own.size), own),
+            np.repeat(np.arange(own.size), np.where(gaps, other, 0)),
+        ]
+    )
+    take = np.repeat(gaps, other)
+    order = np.argsort(order_key, kind="stable")
+    merged = [np.concatenate([a, b[take]])[order] for a, b in zip(spans[1:], more[1:], strict=True)]
+    return np.concatenate([[0], np.cumsum(counts)]), merged[0], merged[1], merged[2]

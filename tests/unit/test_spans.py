@@ -1,0 +1,191 @@
+"""Which pixels belong to a parcel."""
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.features import rasterize
+
+from extraction import spans
+from extraction.spans import Rule, SpanCache
+from store.grid import Grid, Lattice
+
+LATTICE = Lattice(32632, 10.0)
+
+
+def build(*geometries, lattice=LATTICE, buffer_m=0.0):
+    return spans.build(
+        np.arange(1, len(geometries) + 1, dtype=np.int32),
+        [g.wkb for g in geometries],
+        lattice,
+        buffer_m,
+    )
+
+
+def pixels(index, i):
+    """Set of lattice (row, col) of parcel i."""
+    found = set()
+    for s in range(index.offsets[i], index.offsets[i + 1]):
+        found |= {(int(index.row[s]), c) for c in range(index.first[s], index.last[s])}
+    return found
+
+
+def gdal_pixels(geometry, all_touched=False):
+    """The same from GDAL, over a window of 100 x 100 pixels at the lattice's origin."""
+    mask = rasterize(
+        [geometry],
+        out_shape=(100, 100),
+        transform=Affine(10, 0, 0, 0, -10, 0),
+        all_touched=all_touched,
+    )
+    return {(int(r), int(c)) for r, c in np.argwhere(mask)}
+
+
+def test_a_square_of_two_by_three_pixels_has_those_six():
+    index = build(shapely.box(20, -50, 40, -20))
+    assert pixels(index, 0) == {(2, 2), (2, 3), (3, 2), (3, 3), (4, 2), (4, 3)}
+    assert index.px[0] == 6
+    assert list(index.bounds[0]) == [2, 5, 2, 4]
+    assert index.rules[0] == Rule.CENTRE
+
+
+def test_a_pixel_belongs_when_its_centre_is_inside_and_not_by_area():
+    index = build(shapely.box(4, -16, 16, -4))
+    assert pixels(index, 0) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert pixels(build(shapely.box(6, -14, 14, -6)), 0) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_holes_and_islands_in_holes_follow_the_even_odd_rule():
+    ring = shapely.box(0, -90, 90, 0).difference(shapely.box(20, -70, 70, -20))
+    both = shapely.MultiPolygon([ring, shapely.box(40, -50, 50, -40)])
+    assert pixels(build(both), 0) == gdal_pixels(both)
+    assert len(pixels(build(both), 0)) == 81 - 25 + 1
+
+
+def test_a_parcel_without_pixel_centre_takes_what_it_touches_and_says_so():
+    strip = shapely.box(1, -38, 4, -2)
+    index = build(strip, shapely.box(0, -20, 20, 0))
+    assert pixels(index, 0) == {(0, 0), (1, 0), (2, 0), (3, 0)}
+    assert index.rules[0] == Rule.TOUCHED
+    assert index.rules[1] == Rule.CENTRE
+    assert list(index.px) == [4, 4]
+
+
+def test_no_parcel_disappears_however_thin():
+    needle = shapely.Polygon([(10, -10), (30, -10), (30, -10.0000001)])
+    assert build(needle).px[0] >= 1
+
+
+def test_overlapping_parcels_keep_their_own_pixels():
+    index = build(shapely.box(0, -50, 50, 0), shapely.box(30, -50, 80, 0))
+    assert pixels(index, 0) & pixels(index, 1) == {(r, c) for r in range(5) for c in (3, 4)}
+
+
+def test_an_inward_buffer_takes_pixels_away_and_never_the_parcel():
+    wide, narrow = shapely.box(0, -100, 100, 0), shapely.box(0, -100, 12, 0)
+    index = build(wide, narrow, buffer_m=8)
+    assert index.px[0] == 64 + 0 * index.px[1]
+    assert index.px[1] == 10
+    assert list(index.rules) == [Rule.CENTRE, Rule.UNBUFFERED]
+
+
+def test_lattices_with_another_origin_shift_the_pixels():
+    shifted = Lattice(32632, 10.0, x0_m=5.0, y0_m=5.0)
+    assert pixels(build(shapely.box(5, -35, 25, -15), lattice=shifted), 0) == {
+        (2, 0),
+        (2, 1),
+        (3, 0),
+        (3, 1),
+    }
+
+
+polygon = st.lists(st.tuples(st.floats(1, 999), st.floats(-999, -1)), min_size=3, max_size=12).map(
+    lambda corners: shapely.make_valid(shapely.Polygon(corners))
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(polygon)
+def test_random_polygons_have_the_pixels_that_gdal_gives_them(geometry):
+    parts = [p for p in shapely.get_parts(geometry) if p.geom_type == "Polygon" and p.area > 0]
+    if not parts:
+        return
+    parcel = shapely.MultiPolygon(parts) if len(parts) > 1 else parts[0]
+    index = build(parcel)
+    centre = gdal_pixels(parcel)
+    if centre:
+        assert pixels(index, 0) == centre
+    else:
+        assert index.rules[0] == Rule.TOUCHED
+        assert pixels(index, 0) == gdal_pixels(parcel, all_touched=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(-40, 0)), min_size=3, max_size=8),
+    st.integers(1, 39),
+)
+def test_adjoining_parcels_share_no_pixel_and_lose_none(corners, cut):
+    """Even where their common edge runs through pixel centres, half a pixel being 5 m."""
+    whole = shapely.convex_hull(shapely.MultiPoint([(5 * x, 5 * y) for x, y in corners]))
+    left = whole.intersection(shapely.box(0, -1000, 5 * cut, 0))
+    right = whole.intersection(shapely.box(5 * cut, -1000, 1000, 0))
+    index = build(whole, left, right)
+    if (index.rules == Rule.CENTRE).all() and min(left.area, right.area) > 0:
+        assert not pixels(index, 1) & pixels(index, 2)
+        assert pixels(index, 1) | pixels(index, 2) == pixels(index, 0)
+
+
+def test_members_are_the_parcels_whose_extent_meets_the_raster():
+    index = build(
+        shapely.box(0, -50, 50, 0),
+        shapely.box(500, -550, 550, -500),
+        shapely.box(90, -110, 120, -90),
+    )
+    grid = Grid(32632, 10.0, 0.0, 0.0, 10, 10)
+    assert list(index.members(grid)) == [0, 2]
+
+
+def test_a_plan_cuts_at_the_rasters_edge_and_counts_what_is_inside():
+    index = build(shapely.box(-30, -20, 30, 0), shapely.box(900, -950, 950, -900))
+    grid = Grid(32632, 10.0, 0.0, 0.0, 100, 100)
+    plan = spans.plan(index, grid, (16, 16))
+    assert list(plan.members) == [0, 1]
+    assert list(plan.inside_px) == [6, 25]
+    assert list(index.px) == [12, 25]
+
+
+def test_one_index_serves_tiles_with_other_origins_by_an_offset():
+    index = build(shapely.box(500_000, 5_200_000, 500_100, 5_200_050))
+    west = Grid(32632, 10.0, 499_980.0, 5_300_040.0, 10_980, 10_980)
+    plan = spans.plan(index, west, (1024, 1024))
+    assert (int(plan.row.min()), int(plan.col.min())) == (9_999, 2)
+    assert plan.inside_px[0] == 50
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return SpanCache(tmp_path / "spans", max_bytes=10**6)
+
+
+def test_the_cache_returns_what_was_put_and_nothing_for_other_content(cache):
+    index = build(shapely.box(0, -50, 50, 0), shapely.box(1, -38, 4, -2))
+    assert cache.get("a", LATTICE, 0.0) is None
+    cache.put("a", LATTICE, 0.0, index)
+    found = cache.get("a", LATTICE, 0.0)
+    for name in ("pids", "offsets", "row", "first", "last", "px", "bounds", "rules"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(index, name))
+    assert cache.get("b", LATTICE, 0.0) is None
+    assert cache.get("a", LATTICE, 5.0) is None
+    assert cache.get("a", Lattice(32632, 20.0), 0.0) is None
+
+
+def test_the_cache_stays_within_its_bound_and_keeps_the_newest(tmp_path):
+    cache = SpanCache(tmp_path, max_bytes=1)
+    index = build(shapely.box(0, -50, 50, 0))
+    cache.put("old", LATTICE, 0.0, index)
+    cache.put("new", LATTICE, 0.0, index)
+    assert cache.get("old", LATTICE, 0.0) is None
+    assert cache.get("new", LATTICE, 0.0) is not None
