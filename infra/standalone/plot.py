@@ -1,0 +1,106 @@
+"""The demo's picture: one parcel's series over the season."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from matplotlib import dates as mdates
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from infra.standalone.series import Parcel, Point
+
+_INK = "#22303c"
+_FAINT = "#8a949e"
+_LINE = "#e3e7ea"
+_COLOURS = ("#1f7a4d", "#7b4b94")
+
+
+def draw_ndvi(path: Path, of: Parcel, points: Sequence[Point], credit: str) -> None:
+    """Draw a parcel's NDVI: clear dates as a line, clouded ones grey.
+
+    Args:
+        path: PNG file to write.
+        of: the parcel.
+        points: its series, in order of time.
+        credit: whose data these are.
+    """
+    clear = [point for point in points if point.clear and point.value is not None]
+    clouded = [point for point in points if not point.clear and point.value is not None]
+    unseen = [point for point in points if point.value is None]
+    figure, axes = _page(of, f"{len(points)} Sentinel-2 dates, {len(clear)} clear", credit)
+    axes.set_ylabel("NDVI, mean of the parcel's pixels")
+    axes.set_ylim(-0.05, 1.0)
+    axes.fill_between(_times(clear), _values(clear), -0.05, color=_COLOURS[0], alpha=0.07, lw=0)
+    axes.plot(_times(clear), _values(clear), "-o", color=_COLOURS[0], ms=5.5, lw=2, label="clear")
+    if clouded:
+        axes.plot(
+            _times(clouded), _values(clouded), "o", color="white", mec=_FAINT, mew=1.3, ms=5.5,
+            label="cloud, shadow or haze over the parcel",
+        )  # fmt: skip
+    if unseen:
+        axes.plot(
+            _times(unseen), [-0.035] * len(unseen), "|", color=_FAINT, ms=9, mew=1.6,
+            label="no valid pixel",
+        )  # fmt: skip
+    _finish(figure, axes, path)
+
+
+def draw_backscatter(
+    path: Path, of: Parcel, series: Mapping[str, Sequence[Point]], credit: str
+) -> None:
+    """Draw a parcel's Sentinel-1 backscatter in dB, a line for each polarisation.
+
+    Args:
+        path: PNG file to write.
+        of: the parcel.
+        series: points in order of time, by polarisation.
+        credit: whose data these are.
+    """
+    dates = len({point.when for points in series.values() for point in points})
+    figure, axes = _page(of, f"{dates} Sentinel-1 dates", credit)
+    axes.set_ylabel("backscatter, dB of the parcel's mean")
+    for colour, (name, points) in zip(_COLOURS, series.items(), strict=False):
+        seen = [point for point in points if point.value is not None]
+        axes.plot(_times(seen), _values(seen), "-o", color=colour, ms=5.5, lw=2, label=name)
+    _finish(figure, axes, path)
+
+
+def _page(of: Parcel, what: str, credit: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(11, 5.6), dpi=160, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.075, 0.13, 0.895, 0.69))
+    title = f"{of.crop}, parcel {of.code}" if of.crop else f"Parcel {of.code}"
+    figure.text(0.075, 0.925, title, size=17, weight="bold", color=_INK)
+    campaign = f"{of.aoi} {of.year}"
+    figure.text(0.075, 0.868, f"Campaign {campaign} · {what}", size=11, color=_FAINT)
+    figure.text(0.97, 0.022, credit, size=8, color=_FAINT, ha="right")
+    return figure, axes
+
+
+def _finish(figure: Figure, axes: Any, path: Path) -> None:
+    axes.grid(axis="y", color=_LINE, lw=0.9)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, length=0, pad=7, labelsize=10)
+    axes.yaxis.label.set(color=_INK, size=10.5)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_FAINT)
+    locator = mdates.AutoDateLocator(minticks=4, maxticks=12)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.margins(x=0.02)
+    axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=10,
+        labelcolor=_INK, handletextpad=0.5,
+    )  # fmt: skip
+    figure.savefig(path, metadata={"Software": None})
+
+
+def _times(points: Sequence[Point]) -> list[datetime]:
+    return [point.when for point in points]
+
+
+def _values(points: Sequence[Point]) -> list[float | None]:
+    return [point.value for point in points]

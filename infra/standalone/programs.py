@@ -1,0 +1,61 @@
+"""Running our own programs (cbm-store, cbm-card, ...) as their users would, and others."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why in one sentence, and what to do."""
+
+
+def program(name: str) -> str:
+    """The path of a program that is installed beside this Python."""
+    return str(Path(sys.executable).parent / name)
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Our environment with these settings in place of the caller's libpq and CBM_ ones."""
+    kept = {key: text for key, text in os.environ.items() if not key.startswith(("PG", "CBM_"))}
+    return kept | dict(settings)
+
+
+def run(command: Sequence[str], settings: Mapping[str, str], stdin: str = "") -> str:
+    """Run a command to its end and return what it printed.
+
+    Args:
+        command: the program and its arguments.
+        settings: environment variables for it; passwords go this way, or through stdin.
+        stdin: text for its standard input.
+
+    Raises:
+        DemoError: it failed; the message is the last line it wrote to standard error.
+    """
+    ran = subprocess.run(  # noqa: S603 - our own programs, no shell
+        command, env=environment(settings), input=stdin, capture_output=True, text=True, check=False
+    )
+    if ran.returncode != 0:
+        raise DemoError(f"{Path(command[0]).name} failed: {last_line(ran.stderr)}")
+    return ran.stdout
+
+
+def start(
+    command: Sequence[str], settings: Mapping[str, str], log: Path
+) -> "subprocess.Popen[bytes]":
+    """Start a command in a session of its own, which outlives us; it writes to a log file."""
+    with log.open("wb") as out:
+        return subprocess.Popen(  # noqa: S603 - our own programs, no shell
+            command,
+            env=environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def last_line(text: str) -> str:
+    """The last line of a program's messages: ours end with the sentence that matters."""
+    return (text.strip().splitlines() or ["it gave no reason"])[-1].removeprefix("Error: ")
