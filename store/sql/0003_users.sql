@@ -5,7 +5,6 @@ SET ROLE cbm_owner;
 CREATE TABLE public.api_user (
     name text PRIMARY KEY CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$'),
     password_hash text NOT NULL,
-    active boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON COLUMN public.api_user.password_hash IS 'Argon2id, with its parameters and salt.';
@@ -26,6 +25,7 @@ CREATE TABLE public.api_audit (
     status smallint NOT NULL,
     took_ms real NOT NULL
 );
+COMMENT ON COLUMN public.api_audit.user_name IS 'As given; with status 401 nobody has proved it.';
 CREATE INDEX api_audit_at ON public.api_audit USING brin (at);
 
 GRANT SELECT ON public.api_user, public.api_grant TO cbm_api;

@@ -1,0 +1,59 @@
+"""What the server has for a user."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from app.campaigns import Campaign, named
+from store import db
+
+
+def info(conn: db.Connection, found: Sequence[Campaign]) -> dict[str, Any]:
+    """What the server has for a user: server, helpers and aois, as the JRC's clients know it."""
+    aois: dict[str, Any] = {}
+    for campaign in found:
+        examples = _example_codes(conn, campaign)
+        entry = aois.setdefault(campaign.aoi, _aoi_entry(campaign, examples))
+        suffix = f"{campaign.year}_{campaign.ptype}".rstrip("_")
+        entry[f"id_examples_{suffix}"] = examples
+        _add(entry["years"], [str(campaign.year)])
+        _add(entry["datasets"], [campaign.ptype] if campaign.ptype else [])
+        _add(entry["time_series"], campaign.kinds)
+    return {
+        "server": {"name": "CbM", "attribution": "Contains modified Copernicus Sentinel data"},
+        "helpers": {"information_page": "/query/info"},
+        "aois": aois,
+    }
+
+
+def _aoi_entry(newest: Campaign, examples: Sequence[str]) -> dict[str, Any]:
+    return {
+        "years": [],
+        "datasets": [],
+        "time_series": [],
+        "tms": [],
+        "id_table_column": "code",
+        "request_examples": _request_examples(newest, examples[0]) if examples else {},
+    }
+
+
+def _request_examples(campaign: Campaign, code: str) -> dict[str, str]:
+    asked = {"aoi": campaign.aoi, "year": campaign.year, "pid": code}
+    if campaign.ptype:
+        asked["ptype"] = campaign.ptype
+    parcel = urlencode(asked)
+    examples = {"parcelByID": f"/query/parcelByID?{parcel}&withGeometry=True"}
+    for kind in campaign.kinds:
+        examples[f"parcelTimeSeries_{kind}"] = f"/query/parcelTimeSeries?{parcel}&tstype={kind}"
+    return examples
+
+
+def _example_codes(conn: db.Connection, campaign: Campaign) -> list[str]:
+    statement = named(
+        "SELECT code FROM {parcels} WHERE campaign_id = %s ORDER BY pid LIMIT 5", campaign
+    )
+    return [row.code for row in db.rows(conn, statement, (campaign.id,))]
+
+
+def _add(values: list[str], more: Iterable[str]) -> None:
+    values.extend(value for value in more if value not in values)
