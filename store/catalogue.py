@@ -395,7 +395,7 @@ def requeue(conn: db.Connection, state: str, reference: str | None = None) -> in
     Raises:
         NotFoundError: the reference is not in the catalogue.
     """
-    if reference and not db.one(conn, "SELECT FROM scene WHERE reference = %s", (reference,)):
+    if reference and not db.one(conn, "SELECT 1 FROM scene WHERE reference = %s", (reference,)):
         raise NotFoundError(f"no scene {reference} in the catalogue")
     return db.execute(
         conn,
