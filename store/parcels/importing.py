@@ -1,0 +1,360 @@
+"""Importing a parcel file into a campaign: in one transaction, or not at all.
+
+The rules, once:
+
+- The code is the text of the id column, or the layer's feature id. A feature without one is
+  refused.
+- The same code and geometry twice is one parcel; the first one's crop is kept (merged).
+- The same code with different geometries names no parcel: all of these features are refused.
+- A file is the whole declaration: what is not in it, or is refused, leaves the campaign.
+- Code and geometry unchanged: the parcel keeps its pid, set and signatures, its crop is updated.
+  Otherwise it loses them, and gets a new pid and a place in a new set. A pid is never used again.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from store import db
+from store.errors import ConflictError, ParcelFileError
+from store.parcels import campaigns, shape
+from store.parcels.campaigns import Campaign
+from store.parcels.report import ImportReport, most_common
+from store.parcels.source import Source, open_source, resolve
+from store.parcels.staging import Choice, Tally, single_out, stage
+from store.products import BANDS
+
+_LOG = logging.getLogger(__name__)
+
+MAX_LOST_SHARE = 0.5
+"""An import that takes the signatures of a larger share of the parcels must be asked for."""
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """Parcels of the file against those of the campaign, counted."""
+
+    staged: int
+    existing: int
+    changed: int
+    vanished: int
+
+    @property
+    def unchanged(self) -> int:
+        return self.existing - self.changed - self.vanished
+
+    @property
+    def new(self) -> int:
+        return self.staged - self.unchanged - self.changed
+
+
+def import_parcels(
+    conn: db.Connection,
+    campaign: Campaign,
+    file: Path | str,
+    layer: str | None = None,
+    id_column: str | None = None,
+    crop_column: str | None = None,
+    crop_code_column: str | None = None,
+    *,
+    crs: str | None = None,
+    encoding: str | None = None,
+    dry_run: bool = False,
+    accept_losses: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ImportReport:
+    """Make a file's features the parcels of a campaign; see the module for the rules.
+
+    Args:
+        conn: a connection of the owner role, outside a transaction.
+        campaign: an open campaign.
+        file: see `source.open_source`.
+        layer: needed where several layers hold polygons.
+        id_column: holds the agency's parcel id; without it the layer's feature id is the code.
+        crop_column: holds the crop's name.
+        crop_code_column: holds the crop's code.
+        crs: of the file's coordinates, where it states none or a wrong one.
+        encoding: of a shapefile's texts, where it states none or a wrong one.
+        dry_run: report what would happen, write nothing.
+        accept_losses: go on although more than half of the parcels would lose their signatures.
+        progress: called after each batch with features read and, if known, their number or -1.
+
+    Raises:
+        ParcelFileError: the file cannot be imported as asked; nothing was changed.
+        ConflictError: the campaign is closed, another import is running, or too many parcels
+            would lose their signatures; nothing was changed.
+    """
+    file = Path(file)
+    with warnings.catch_warnings(record=True) as remarks, db.transaction(conn):
+        warnings.simplefilter("always")
+        source = open_source(file, layer, encoding)
+        choice = _choice(source, id_column, crop_column, crop_code_column)
+        campaign = _begin(conn, campaign)
+        frame = shape.settle(source.crs, crs, campaign.srid, lambda code: _known(conn, code))
+        tally = stage(conn, source, choice, frame, progress)
+        single_out(conn, tally)
+        _refuse_nothing(file, tally)
+        difference = _compare(conn, campaign, lock=not dry_run)
+        if not dry_run:
+            _refuse_losses(conn, campaign, difference, accept_losses)
+            _apply(conn, campaign, frame.srid)
+    report = ImportReport(
+        campaign=campaign.name,
+        file=file.name,
+        layer=source.layer,
+        srid=frame.srid,
+        extent_deg=tally.extent_deg,
+        dry_run=dry_run,
+        read=tally.read,
+        new=difference.new,
+        changed=difference.changed,
+        unchanged=difference.unchanged,
+        vanished=difference.vanished,
+        repaired=tuple(tally.repaired),
+        merged=tuple(tally.merged),
+        refused=tuple(tally.refused),
+        notes=(*_id_note(choice), *frame.notes, *_remarks(remarks)),
+    )
+    _LOG.info(
+        "parcels imported campaign=%s file=%s read=%d new=%d changed=%d unchanged=%d "
+        "vanished=%d refused=%d dry_run=%s",
+        report.campaign,
+        report.file,
+        report.read,
+        report.new,
+        report.changed,
+        report.unchanged,
+        report.vanished,
+        len(report.refused),
+        dry_run,
+    )
+    return report
+
+
+def _choice(source: Source, *columns: str | None) -> Choice:
+    return Choice(*(None if name is None else resolve(source, name) for name in columns))
+
+
+def _begin(conn: db.Connection, campaign: Campaign) -> Campaign:
+    if not db.one(conn, "SELECT pg_try_advisory_xact_lock(hashtext('cbm_import')) AS got").got:
+        raise ConflictError("another import is running on this database: try again when it is done")
+    campaign = campaigns.find(conn, campaign.aoi, campaign.year, campaign.ptype)
+    if campaign.state != "open":
+        raise ConflictError(f"the campaign {campaign.name} is closed: its parcels stay as they are")
+    return campaign
+
+
+def _known(conn: db.Connection, epsg: int) -> bool:
+    return db.one(conn, "SELECT FROM public.spatial_ref_sys WHERE srid = %s", (epsg,)) is not None
+
+
+def _refuse_nothing(file: Path, tally: Tally) -> None:
+    if not tally.read:
+        raise ParcelFileError(f"{file.name} has no features")
+    if len(tally.refused) == tally.read:
+        raise ParcelFileError(
+            f"none of the {tally.read:,} features of {file.name} can be "
+            f"imported; most often: {most_common(tuple(tally.refused))}"
+        )
+
+
+def _compare(conn: db.Connection, campaign: Campaign, *, lock: bool) -> _Difference:
+    """List the parcels that lose their pid in a temporary table, and count."""
+    if lock:
+        campaigns.lock(conn, campaign)
+    db.execute(
+        conn,
+        db.compose(
+            """
+        CREATE TEMP TABLE parcel_lost ON COMMIT DROP AS
+        SELECT p.pid, p.set_id, s.code IS NOT NULL AS changed
+        FROM {parcels} p LEFT JOIN pg_temp.parcel_stage s ON s.code = p.code
+        WHERE p.campaign_id = %s AND (s.code IS NULL OR s.geom_sha <> p.geom_sha)""",
+            parcels=_parcels(campaign),
+        ),
+        (campaign.id,),
+    )
+    db.execute(conn, "ANALYZE pg_temp.parcel_lost")
+    row = db.one(
+        conn,
+        db.compose(
+            """
+        SELECT (SELECT count(*) FROM pg_temp.parcel_stage) AS staged,
+               (SELECT count(*) FROM {parcels} WHERE campaign_id = %s) AS existing,
+               count(*) FILTER (WHERE changed) AS changed,
+               count(*) FILTER (WHERE NOT changed) AS vanished
+        FROM pg_temp.parcel_lost""",
+            parcels=_parcels(campaign),
+        ),
+        (campaign.id,),
+    )
+    return _Difference(row.staged, row.existing, row.changed, row.vanished)
+
+
+def _refuse_losses(
+    conn: db.Connection, campaign: Campaign, difference: _Difference, accepted: bool
+) -> None:
+    lost = difference.changed + difference.vanished
+    if accepted or lost <= MAX_LOST_SHARE * difference.existing:
+        return
+    if campaigns.contents(conn, campaign).signatures:
+        raise ConflictError(
+            f"{lost:,} of the {difference.existing:,} parcels of {campaign.name} "
+            "would lose their signatures: is the id column the same as before? "
+            "If this is meant, accept it (--accept-losses)"
+        )
+
+
+def _apply(conn: db.Connection, campaign: Campaign, srid: int) -> None:
+    sets = [
+        row.set_id
+        for row in db.rows(conn, "SELECT DISTINCT set_id FROM pg_temp.parcel_lost ORDER BY set_id")
+    ]
+    if sets:
+        _withdraw(conn, sets)
+        _forget(conn, campaign)
+    _update_crops(conn, campaign)
+    sets.append(_insert(conn, campaign, srid))
+    _describe(conn, campaign, sets, srid)
+    db.execute(conn, "SELECT public.cbm_enqueue()")
+
+
+def _withdraw(conn: db.Connection, sets: list[int]) -> None:
+    """Take the work on these sets away from running workers, and hold it until we are done.
+
+    A writer has its work row locked while it writes: once we have the row, either its rows are
+    there to be deleted, or its fence is old and it writes nothing. The locks on the sets keep new
+    work from being added meanwhile, those on other work keep it from being claimed.
+    """
+    db.execute(
+        conn, "SELECT FROM public.parcel_set WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (sets,)
+    )
+    db.execute(
+        conn,
+        "SELECT FROM public.work WHERE set_id = ANY(%s) ORDER BY obsid, set_id FOR UPDATE",
+        (sets,),
+    )
+    db.execute(
+        conn,
+        """
+        UPDATE public.work SET state = 'pending', fence = fence + 1, holder = NULL,
+               lease_until = NULL, changed_at = now()
+        WHERE set_id = ANY(%s) AND state = 'claimed'""",
+        (sets,),
+    )
+
+
+def _forget(conn: db.Connection, campaign: Campaign) -> None:
+    for table in (*BANDS, "hists", "parcels"):
+        db.execute(
+            conn,
+            db.compose(
+                "DELETE FROM {table} WHERE campaign_id = %s "
+                "AND pid IN (SELECT pid FROM pg_temp.parcel_lost)",
+                table=(campaign.aoi, table),
+            ),
+            (campaign.id,),
+        )
+
+
+def _update_crops(conn: db.Connection, campaign: Campaign) -> None:
+    db.execute(
+        conn,
+        db.compose(
+            """
+        UPDATE {parcels} p SET crop_name = s.crop_name, crop_code = s.crop_code
+        FROM pg_temp.parcel_stage s
+        WHERE p.campaign_id = %s AND p.code = s.code
+          AND (p.crop_name, p.crop_code) IS DISTINCT FROM (s.crop_name, s.crop_code)""",
+            parcels=_parcels(campaign),
+        ),
+        (campaign.id,),
+    )
+
+
+def _insert(conn: db.Connection, campaign: Campaign, srid: int) -> int:
+    """Give new and changed parcels their pids, in an order that keeps neighbours together."""
+    set_id = int(
+        db.one(conn, "SELECT nextval(pg_get_serial_sequence('public.parcel_set', 'id')) AS id").id
+    )
+    count = db.execute(
+        conn,
+        db.compose(
+            """
+        INSERT INTO {parcels}
+               (campaign_id, pid, set_id, code, crop_name, crop_code, geom, geom_sha)
+        SELECT %(campaign)s, %(next)s - 1 + row_number() OVER (ORDER BY s.hilbert, s.code),
+               %(set)s, s.code, s.crop_name, s.crop_code,
+               ST_GeomFromWKB(s.wkb, %(srid)s), s.geom_sha
+        FROM pg_temp.parcel_stage s
+        WHERE NOT EXISTS (SELECT FROM {parcels} p
+                          WHERE p.campaign_id = %(campaign)s AND p.code = s.code)
+        ORDER BY s.hilbert, s.code""",
+            parcels=_parcels(campaign),
+        ),
+        {"campaign": campaign.id, "next": campaign.next_pid, "set": set_id, "srid": srid},
+    )
+    db.execute(
+        conn,
+        "UPDATE public.campaign SET srid = %s, next_pid = next_pid + %s WHERE id = %s",
+        (srid, count, campaign.id),
+    )
+    return set_id
+
+
+def _describe(conn: db.Connection, campaign: Campaign, sets: list[int], srid: int) -> None:
+    """Bring the rows of these sets in line with their parcels; a set without any goes."""
+    db.execute(
+        conn,
+        db.compose(
+            """
+        INSERT INTO public.parcel_set (id, campaign_id, digest, parcels, extent)
+        OVERRIDING SYSTEM VALUE
+        SELECT d.set_id, %(campaign)s, d.digest, d.parcels,
+               ST_Transform(ST_Segmentize(d.box, ST_Perimeter(d.box) / 128), 4326)
+        FROM (SELECT set_id, count(*) AS parcels,
+                     encode(sha256(string_agg(int4send(pid) || geom_sha, ''::bytea ORDER BY pid)),
+                            'hex') AS digest,
+                     ST_SetSRID(ST_Extent(geom)::geometry, %(srid)s) AS box
+              FROM {parcels} WHERE campaign_id = %(campaign)s AND set_id = ANY(%(sets)s)
+              GROUP BY set_id) d
+        ON CONFLICT (id) DO UPDATE
+        SET digest = excluded.digest, parcels = excluded.parcels, extent = excluded.extent""",
+            parcels=_parcels(campaign),
+        ),
+        {"campaign": campaign.id, "sets": sets, "srid": srid},
+    )
+    db.execute(
+        conn,
+        db.compose(
+            """
+        DELETE FROM public.parcel_set c
+        WHERE c.id = ANY(%(sets)s) AND NOT EXISTS (
+            SELECT FROM {parcels} WHERE campaign_id = %(campaign)s AND set_id = c.id)""",
+            parcels=_parcels(campaign),
+        ),
+        {"campaign": campaign.id, "sets": sets},
+    )
+
+
+def _parcels(campaign: Campaign) -> tuple[str, str]:
+    return (campaign.aoi, "parcels")
+
+
+def _id_note(choice: Choice) -> tuple[str, ...]:
+    note = (
+        "No id column was given, so the layer's feature id is the parcel's id; it can change "
+        "from one delivery to the next."
+    )
+    return () if choice.code else (note,)
+
+
+def _remarks(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+    texts = dict.fromkeys(str(remark.message) for remark in caught)
+    return tuple(
+        f"The reading library remarks: {text}"
+        for text in texts
+        if not text.startswith("Field format")
+    )
