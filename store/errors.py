@@ -58,6 +58,10 @@ class SceneError(CbmError):
     fault = Fault.SCENE
 
 
+class BandMissingError(SceneError):
+    """A band's file is not where the catalogue says; the scene may do without it."""
+
+
 class MissingFactError(SceneError):
     """Neither the files of a scene nor its description state a fact that is needed."""
 
