@@ -99,7 +99,7 @@ def import_parcels(
         difference = _compare(conn, campaign, lock=not dry_run)
         if not dry_run:
             _refuse_losses(conn, campaign, difference, accept_losses)
-            _apply(conn, campaign, frame.srid)
+            _apply(conn, campaign, frame.srid, difference)
     report = ImportReport(
         campaign=campaign.name,
         file=file.name,
@@ -207,7 +207,7 @@ def _refuse_losses(
         )
 
 
-def _apply(conn: db.Connection, campaign: Campaign, srid: int) -> None:
+def _apply(conn: db.Connection, campaign: Campaign, srid: int, difference: _Difference) -> None:
     sets = [
         row.set_id
         for row in db.rows(conn, "SELECT DISTINCT set_id FROM pg_temp.parcel_lost ORDER BY set_id")
@@ -216,7 +216,8 @@ def _apply(conn: db.Connection, campaign: Campaign, srid: int) -> None:
         _withdraw(conn, sets)
         _forget(conn, campaign)
     _update_crops(conn, campaign)
-    sets.append(_insert(conn, campaign, srid))
+    if difference.new or difference.changed:
+        sets.append(_insert(conn, campaign, srid))
     _describe(conn, campaign, sets, srid)
     db.execute(conn, "SELECT public.cbm_enqueue()")
 

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 _SHOWN = 10
-"""Cases listed one by one for people; programs get all of them as JSON."""
+"""Reasons, and features of each, listed for people; programs get all of them as JSON."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ImportReport:
         return json.dumps({**asdict(self), "imported": self.imported}, ensure_ascii=False, indent=2)
 
     def __str__(self) -> str:
-        """Several lines for people: the numbers, then cases by reason, some one by one."""
+        """Several lines for people: the numbers, then the reasons and some of their features."""
         west, south, east, north = self.extent_deg
         where = (
             f"centres of parcels between {west:.3f} and {east:.3f} degrees east, {south:.3f} "
@@ -102,14 +102,20 @@ class ImportReport:
 
 
 def _listed(title: str, cases: tuple[Case, ...]) -> list[str]:
-    lines = [
-        f"  {title}: feature {case.fid}, "
-        f"{'no id' if case.code is None else f'id {case.code}'}: {case.reason}"
-        for case in cases[:_SHOWN]
-    ]
-    if len(cases) > _SHOWN:
-        lines.append(f"  {title}: {len(cases) - _SHOWN:,} more, all are in the report as JSON")
-    return lines
+    lines = []
+    for reason, count in Counter(case.reason for case in cases).most_common(_SHOWN):
+        alike = [case for case in cases if case.reason == reason][:_SHOWN]
+        named = ", ".join(
+            f"{case.fid} ({'no id' if case.code is None else case.code})" for case in alike
+        )
+        more = f" and {count - len(alike):,} more" if count > len(alike) else ""
+        lines.append(f"  {title.capitalize()}: {reason}: feature {named}{more}")
+    hidden = len({case.reason for case in cases}) - len(lines)
+    return (
+        [*lines, f"  {title.capitalize()} for {hidden:,} other reasons: see the JSON report"]
+        if hidden
+        else lines
+    )
 
 
 def most_common(cases: tuple[Case, ...]) -> str:

@@ -176,10 +176,7 @@ def single_out(conn: db.Connection, tally: Tally) -> None:
         conn,
         """
             DELETE FROM pg_temp.parcel_stage s
-            USING (SELECT code, count(*) AS times FROM pg_temp.parcel_stage
-                   GROUP BY code HAVING count(*) > 1) k
-            WHERE s.code = k.code RETURNING s.fid, s.code, k.times""",
+            USING (SELECT code FROM pg_temp.parcel_stage GROUP BY code HAVING count(*) > 1) k
+            WHERE s.code = k.code RETURNING s.fid, s.code""",
     ):
-        tally.refused.append(
-            Case(row.fid, row.code, f"the same id for {row.times} different geometries")
-        )
+        tally.refused.append(Case(row.fid, row.code, "the same id for several geometries"))

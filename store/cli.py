@@ -1,0 +1,224 @@
+"""`cbm-store`: the schema, campaigns, and parcels."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from store import db, schema
+from store.command import Program
+from store.errors import CallerError
+from store.parcels import campaigns, import_parcels
+
+_CREATE_EXAMPLE = """\b
+Example:
+  cbm-store campaign create --aoi nl --year 2024
+"""
+_IMPORT_EXAMPLES = """\b
+Examples:
+  cbm-store parcels import brp_2024.gpkg --aoi nl --year 2024 --id-column id \\
+      --crop-column gewas --crop-code-column gewascode
+  cbm-store parcels import lpis.zip --aoi pt --year 2024 --layer Culturas --dry-run
+"""
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.group(cls=Program)
+def main() -> None:
+    """Keep the store: its schema, campaigns and parcels.
+
+    The database is the one that libpq's variables name (PGHOST, PGDATABASE, PGUSER, PGSERVICE
+    ...). `migrate` needs a superuser, all else the role cbm_owner or a member of it.
+    """
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be applied.")
+def migrate(dry_run: bool) -> None:
+    """Bring the database to this version's schema; safe to repeat."""
+    conn = db.connect("cbm-store migrate")
+    found = _pending(conn) if dry_run else schema.migrate(conn)
+    for migration in found:
+        click.echo(f"{'would apply' if dry_run else 'applied'} {migration.name}")
+    if not found:
+        click.echo("the schema is up to date")
+
+
+def _pending(conn: db.Connection) -> list[schema.Migration]:
+    if db.one(conn, "SELECT to_regclass('public.cbm_migration') AS ledger").ledger is None:
+        return schema.migrations()
+    applied = {row.version for row in db.rows(conn, "SELECT version FROM public.cbm_migration")}
+    return [migration for migration in schema.migrations() if migration.version not in applied]
+
+
+def _of_campaign(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that name a campaign."""
+    command = click.option("--ptype", default="", help="If a year has several declarations.")(
+        command
+    )
+    command = click.option("--year", type=int, required=True, help="Of the declaration.")(command)
+    return click.option("--aoi", required=True, help="Member State or region, as in nl, bewa.")(
+        command
+    )
+
+
+@main.group()
+def campaign() -> None:
+    """Make, list, close and drop campaigns."""
+
+
+@campaign.command(epilog=_CREATE_EXAMPLE)
+@_of_campaign
+@click.option("--start", type=_DAY, help="First day of scenes [1 October of the year before].")
+@click.option("--end", type=_DAY, help="Last day of scenes [31 December of the year].")
+@click.option(
+    "--buffer",
+    "buffer_m",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Strip taken off inside every parcel's edge, metres.",
+)
+def create(
+    aoi: str, year: int, ptype: str, start: datetime | None, end: datetime | None, buffer_m: float
+) -> None:
+    """Make an empty campaign."""
+    made = campaigns.create(
+        db.connect("cbm-store campaign create"),
+        aoi,
+        year,
+        ptype,
+        start.date() if start else None,
+        end.date() if end else None,
+        buffer_m,
+    )
+    click.echo(
+        f"made {made.name}: scenes from {made.start} to {made.end}, buffer {made.buffer_m:g} m"
+    )
+
+
+@campaign.command(name="list")
+def list_() -> None:
+    """List all campaigns with what they hold."""
+    conn = db.connect("cbm-store campaign list")
+    click.echo(
+        f"{'campaign':<20}{'state':<8}{'from':<12}{'to':<12}{'buffer m':>9}{'EPSG':>7}"
+        f"{'parcels':>12}{'scenes':>9}{'signatures':>15}"
+    )
+    for found in campaigns.find_all(conn):
+        held = campaigns.contents(conn, found)
+        click.echo(
+            f"{found.name:<20}{found.state:<8}{found.start!s:<12}{found.end!s:<12}"
+            f"{found.buffer_m:>9g}{found.srid or '-':>7}"
+            f"{held.parcels:>12,}{held.scenes:>9,}{held.signatures:>15,}"
+        )
+
+
+@campaign.command()
+@_of_campaign
+def close(aoi: str, year: int, ptype: str) -> None:
+    """Let no further scene join and no parcel change; all data stay."""
+    conn = db.connect("cbm-store campaign close")
+    found = campaigns.find(conn, aoi, year, ptype)
+    campaigns.close(conn, found)
+    click.echo(f"closed {found.name}")
+
+
+@campaign.command()
+@_of_campaign
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(aoi: str, year: int, ptype: str, yes: bool) -> None:
+    """Erase a campaign: parcels, signatures, views and queue. There is no way back."""
+    conn = db.connect("cbm-store campaign drop")
+    found = campaigns.find(conn, aoi, year, ptype)
+    held = campaigns.contents(conn, found)
+    lost = (
+        f"{found.name} with {held.parcels:,} parcels and {held.signatures:,} signatures "
+        f"of {held.scenes:,} scenes"
+    )
+    if not yes and click.prompt(f"This erases {lost}. Type its name to go on", err=True) != (
+        found.name
+    ):
+        raise CallerError(f"that is not the name, {found.name} stays")
+    campaigns.drop(conn, found)
+    click.echo(f"dropped {lost}")
+
+
+@main.group()
+def parcels() -> None:
+    """Import parcels."""
+
+
+@parcels.command(name="import", epilog=_IMPORT_EXAMPLES)
+@click.argument("file", type=click.Path(path_type=Path))
+@_of_campaign
+@click.option("--id-column", help="Holds the agency's parcel id [the layer's feature id].")
+@click.option("--crop-column", help="Holds the crop's name.")
+@click.option("--crop-code-column", help="Holds the crop's code.")
+@click.option("--layer", help="Needed where several layers hold polygons.")
+@click.option("--crs", help="Of the coordinates, if the file states none or a wrong one.")
+@click.option("--encoding", help="Of a shapefile's texts, if it states none or a wrong one.")
+@click.option("--dry-run", is_flag=True, help="Report what would happen, write nothing.")
+@click.option(
+    "--accept-losses",
+    is_flag=True,
+    help="Go on although more than half of the parcels would lose their signatures.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, all cases in it.")
+def import_(
+    file: Path,
+    aoi: str,
+    year: int,
+    ptype: str,
+    id_column: str | None,
+    crop_column: str | None,
+    crop_code_column: str | None,
+    layer: str | None,
+    crs: str | None,
+    encoding: str | None,
+    dry_run: bool,
+    accept_losses: bool,
+    as_json: bool,
+) -> None:
+    """Make a file's features the parcels of a campaign; all of it, or nothing.
+
+    FILE is a GeoPackage, shapefile, GeoJSON or GML, also zipped, or GeoParquet. It is taken for
+    the whole declaration. On a repeated import a parcel with the same id and geometry keeps its
+    signatures; one that changed or is no longer there loses them.
+    """
+    conn = db.connect("cbm-store parcels import")
+    found = campaigns.find(conn, aoi, year, ptype)
+    with _bar() as progress:
+        report = import_parcels(
+            conn,
+            found,
+            file,
+            layer,
+            id_column,
+            crop_column,
+            crop_code_column,
+            crs=crs,
+            encoding=encoding,
+            dry_run=dry_run,
+            accept_losses=accept_losses,
+            progress=progress,
+        )
+    click.echo(report.as_json() if as_json else str(report))
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on a terminal; elsewhere none."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="Reading features", file=sys.stderr) as bar:
+
+        def show(read: int, features: int) -> None:
+            bar.length = max(features, read)
+            bar.update(read - bar.pos)
+
+        yield show
