@@ -1,1 +1,1 @@
-"""Finding and making analysis-ready scenes (CARD): products and catalogues in, catalogue rows out."""
+"""Finding and making analysis-ready scenes (CARD): products and catalogues become scenes."""

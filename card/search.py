@@ -66,9 +66,10 @@ def _items(url: str, **criteria: Any) -> Iterator[stac.Item]:
         client = Client.open(url, stac_io=api)
         yield from client.search(limit=100, **criteria).items_as_dicts()
     except APIError as error:
-        if getattr(error, "status_code", None) in (400, 404, 422):
+        status = getattr(error, "status_code", None)  # none when no answer came at all
+        if status in (400, 404, 422):
             raise CallerError(f"the STAC API {url} refuses: {_brief(error)}") from error
-        raise WorldError(f"the STAC API {url} fails: {_brief(error)}; try again later") from error
+        raise WorldError(f"the STAC API {url} is out of order: {_brief(error)}") from error
     except (NotImplementedError, KeyError, TypeError, ValueError, STACError) as error:
         raise WorldError(f"{url} does not answer as a STAC API: {_brief(error)}") from error
     except (RequestException, OSError) as error:
