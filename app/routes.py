@@ -12,6 +12,7 @@ from typing import Any
 
 from app import replies
 from app.campaigns import Campaign, campaigns, choose
+from app.errors import ParameterError
 from app.info import info
 from app.parameters import (
     Parameter,
@@ -117,6 +118,8 @@ def _parcel_time_series(conn: db.Connection, user: User, asked: Mapping[str, Any
     selection = Selection(asked["start"], asked["end"], asked["all"])
     pid, kind = asked["pid"], asked["tstype"]
     if kind == "scl":
+        if asked["band"]:
+            raise ParameterError("band: histograms (tstype scl) have none")
         table = scl_series(conn, campaign, pid, selection, ref=asked["ref"])
     else:
         wanted = {name: asked[name] for name in ("band", "scl", "ref")}
@@ -214,8 +217,8 @@ def _unknown_address(response):  # type: ignore[no-untyped-def]
     return _send(response, replies.as_error(HTTPStatus.NOT_FOUND, "there is no such address"))
 
 
-def _refused_by_framework(_request: Any, response: Any, error: Any) -> None:
+def _refused_by_framework(request: Any, response: Any, error: Any) -> None:
     """What falcon refuses itself, such as other methods than GET."""
     status = HTTPStatus(int(error.status.split()[0]))
-    detail = error.description or "the request cannot be answered as it was sent"
+    detail = error.description or f"{request.method} cannot be done here"
     response.data = _send(response, replies.as_error(status, detail))
