@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 import boto3
@@ -250,16 +250,21 @@ def gdal_path(href: str) -> str:
     """Say in GDAL's words where a raster lies.
 
     Args:
-        href: absolute local path, or s3://bucket/key.
+        href: absolute local path, s3://bucket/key, http(s)://host/path, or GDAL's own vrt:// for
+            a file that others say the place of.
 
     Raises:
         ConfigError: it is something else.
     """
-    if href.startswith("s3://"):
-        return "/vsis3/" + href.removeprefix("s3://")
-    if href.startswith("/"):
+    if href.startswith(("/", "vrt:///")):
         return href
-    raise ConfigError(f"{href!r} is neither an absolute path nor s3://bucket/key")
+    scheme, _, rest = href.partition("://")
+    if scheme == "s3" and rest:
+        return f"/vsis3/{rest}"
+    if scheme in {"http", "https"} and rest:
+        # Web servers list no folders: GDAL would ask for each sidecar file there might be.
+        return f"/vsicurl?empty_dir=yes&url={quote(href, safe='')}"
+    raise ConfigError(f"{href!r} is neither an absolute path nor an s3:// or https:// address")
 
 
 def gdal_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -277,7 +282,7 @@ def gdal_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
         "GDAL_HTTP_MAX_RETRY": str(_ATTEMPTS - 1),
         "GDAL_HTTP_RETRY_DELAY": "0.5",
         # A long-lived worker must see what came, went or changed since it last looked.
-        "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
+        "CPL_VSIL_CURL_NON_CACHED": "/vsis3:/vsicurl",
     }
     if endpoint := env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL"):
         url = urlsplit(endpoint)

@@ -37,6 +37,7 @@ _CHUNK_BYTES = 8 * 2**20
 """What is read at once of a raster without tiles."""
 
 _GONE = (gdal_errors.CPLE_AWSBucketNotFoundError, gdal_errors.CPLE_AWSObjectNotFoundError)
+_GONE_FROM_THE_WEB = {"HTTP response code: 404", "HTTP response code: 410"}
 _AWAY = (
     gdal_errors.CPLE_AWSAccessDeniedError,
     gdal_errors.CPLE_AWSError,
@@ -160,23 +161,30 @@ def _open(path: str) -> Any:
 
 def _translated(path: str, error: RasterioIOError) -> CbmError:
     reason = error.__context__
-    if isinstance(reason, _GONE):
+    if isinstance(reason, _GONE) or str(error) in _GONE_FROM_THE_WEB:
         return BandMissingError(f"{path} is not there: {error}")
     if isinstance(reason, _AWAY):
         return ObjectStoreError(
             f"{path} cannot be read from the object store: {error}; check AWS_ENDPOINT_URL, "
             "AWS_CA_BUNDLE, the credentials and the network"
         )
-    if not path.startswith("/vsi"):
-        try:
-            Path(path).open("rb").close()
-        except (FileNotFoundError, NotADirectoryError):
-            return BandMissingError(f"{path} is not there")
-        except IsADirectoryError:
-            return SceneError(f"{path} is a folder, not a raster")
-        except OSError as denial:
-            return ObjectStoreError(f"{path} cannot be read: {denial.strerror}")
+    if not path.startswith("/vsi") and (flaw := _local_flaw(path)):
+        return flaw
     return SceneError(f"{path} cannot be read as a raster: {error}")
+
+
+def _local_flaw(path: str) -> CbmError | None:
+    """What keeps a file from being read at all, which GDAL does not tell."""
+    file = path.removeprefix("vrt://").partition("?")[0] if path.startswith("vrt://") else path
+    try:
+        Path(file).open("rb").close()
+    except (FileNotFoundError, NotADirectoryError):
+        return BandMissingError(f"{file} is not there")
+    except IsADirectoryError:
+        return SceneError(f"{file} is a folder, not a raster")
+    except OSError as error:
+        return ObjectStoreError(f"{file} cannot be read: {error.strerror}")
+    return None
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -281,7 +281,7 @@ def test_a_store_that_never_answers_is_given_up(s3, monkeypatch):
 def test_gdal_is_told_where_the_store_is():
     assert objects.gdal_path("s3://bucket/a/b.jp2") == "/vsis3/bucket/a/b.jp2"
     assert objects.gdal_path("/data/b.jp2") == "/data/b.jp2"
-    for bad in ("b.jp2", "ftp://host/b.jp2"):
+    for bad in ("b.jp2", "ftp://host/b.jp2", "s3://", "", "vrt://b.jp2"):
         with pytest.raises(ConfigError):
             objects.gdal_path(bad)
 

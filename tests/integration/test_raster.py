@@ -228,6 +228,23 @@ def test_a_missing_file_is_a_missing_band(tmp_path):
         opening(tmp_path / "nowhere" / "B04.jp2")
 
 
+def test_a_missing_or_damaged_file_shows_through_its_description(tmp_path):
+    there = "?a_srs=EPSG:32631&a_ullr=0,100,100,0"
+    with pytest.raises(BandMissingError, match=r"none\.tif is not there"):
+        opening(f"vrt://{tmp_path}/none.tif{there}")
+    (tmp_path / "text.tif").write_text("not a raster")
+    with pytest.raises(SceneError, match=r"text\.tif") as caught:
+        opening(f"vrt://{tmp_path}/text.tif{there}")
+    assert not isinstance(caught.value, BandMissingError)
+
+
+def test_a_file_that_the_system_refuses_to_read_is_the_worlds_fault(tmp_path):
+    path = tmp_path / "circle.tif"
+    path.symlink_to(path)
+    with pytest.raises(ObjectStoreError, match="symbolic links"):
+        opening(path)
+
+
 def test_a_folder_and_a_file_of_something_else_are_no_rasters(tmp_path):
     text = tmp_path / "B04.jp2"
     text.write_text("<html>503 Service Unavailable</html>")
@@ -292,6 +309,16 @@ def test_real_jpeg_2000_called_tif_without_a_place_is_asked_for_it(shared_data):
     path = shared_data / "s2_l2a_products_120m" / "S2A_33TWM_20230815_0_L2A" / "B04.tif"
     with pytest.raises(MissingFactError, match="CRS"):
         opening(path)
+
+
+def test_real_jpeg_2000_without_a_place_is_read_where_its_description_lays_it(shared_data):
+    path = shared_data / "s2_l2a_products_120m" / "S2A_33TWM_20230815_0_L2A" / "B04.tif"
+    href = f"vrt://{path}?a_srs=EPSG:32633&a_ullr=499980,5200020,609780,5090220"
+    with raster.open_band(objects.gdal_path(href)) as band:
+        assert band.grid == Grid(32633, 120.0, 499_980.0, 5_200_020.0, 915, 915)
+        assert band.block_shape_px == (512, 512)
+        with rasterio.open(path) as plain:
+            np.testing.assert_array_equal(read_by_blocks(band), plain.read(1))
 
 
 def test_real_sentinel_1_is_read_with_its_nodata(shared_data):
@@ -438,3 +465,24 @@ def test_an_object_cut_short_is_a_damaged_scene(put, tmp_path):
         pytest.raises(SceneError, match="damaged"),
     ):
         read_by_blocks(band)
+
+
+# From the web
+
+
+def test_a_raster_is_read_from_a_plain_web_address(s3, tmp_path, monkeypatch):
+    """As open data lie on the web: Swift's own address of a bucket that everybody may read."""
+    use(s3.http, monkeypatch)
+    store = objects.open_store(f"s3://{s3.new_bucket()}")
+    store.client.put_bucket_acl(Bucket=store.bucket, ACL="public-read")
+    values = ramp(1, 100, 150)
+    store.put("a+b c.jp2", write(tmp_path / "a.jp2", values, **JP2))
+    folder = f"{s3.http.url}/v1/AUTH_cbm/{store.bucket}"
+
+    with raster.gdal_env(objects.gdal_options()):
+        with raster.open_band(objects.gdal_path(f"{folder}/a+b%20c.jp2")) as band:
+            np.testing.assert_array_equal(read_by_blocks(band), values[0])
+        with pytest.raises(BandMissingError, match=r"b\.jp2"):
+            opening(objects.gdal_path(f"{folder}/b.jp2"))
+        with s3.without("object"), pytest.raises(ObjectStoreError, match="503"):
+            opening(objects.gdal_path(f"{folder}/a+b%20c.jp2"))
