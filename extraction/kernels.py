@@ -10,8 +10,9 @@ from numba import njit
 N_CLASSES = 12
 """Classes of Sentinel-2's scene classification, 0 (no data) to 11."""
 
-_BINS = 256
-_SORT_BELOW = 64
+_INTEGER_BINS = 1024
+_FLOAT_BINS = 256
+_SORT_BELOW = 32
 _QUANTILES = (0.25, 0.5, 0.75)
 
 
@@ -218,48 +219,33 @@ def gather(block, row0, col0, piece_row, piece_col, piece_length, piece_place, b
 def reduce_integers(values, starts, nodata, begin, end, out):  # type: ignore[no-untyped-def]
     """Statistics of the pixel values of parcels begin to end; exact 64-bit sums.
 
-    The variance is taken about c = int(mean): (sum d^2 - (sum d)^2 / n) / n with d = v - c, so
+    The variance is taken about c = floor(mean): (sum d^2 - (sum d)^2 / n) / n with d = v - c, so
     that no digits are lost.
 
     Args:
-        values: uint8, int16 or uint16[total]; each parcel's valid values are moved to its front.
+        values: (u)int8 or (u)int16[total]; each parcel's valid values are moved to its front.
         starts: int64[n + 1].
-        nodata: value to leave out, as int64; any number outside the type's range is none.
+        nodata: value to leave out, as int32; any number outside the type's range is none.
         begin: first parcel to reduce.
         end: the one after the last.
         out: float64[n, 8], filled with count, mean, std, min, p25, p50, p75, max.
     """
-    counts = np.empty(_BINS, np.int64)
-    scratch = np.empty(_longest(starts, begin, end))
+    counts = np.empty(_INTEGER_BINS, np.int32)
+    scratch = np.empty(_longest(starts, begin, end) + 1, values.dtype)
     for i in range(begin, end):
-        a = starts[i]
-        n = 0
-        total = np.int64(0)
-        low, high = np.int64(2**62), np.int64(-(2**62))
-        for j in range(a, starts[i + 1]):
-            v = np.int64(values[j])
-            if v != nodata:
-                values[a + n] = values[j]
-                n += 1
-                total += v
-                low, high = min(low, v), max(high, v)
+        v = values[starts[i] : starts[i + 1]]
+        n = _unequal_to_front(v, nodata)
         out[i, 0] = n
         if n == 0:
             out[i, 1:] = np.nan
             continue
-        centre = np.int64(total / n)
-        deviations, squares = np.int64(0), np.int64(0)
-        for j in range(a, a + n):
-            d = np.int64(values[j]) - centre
-            deviations += d
-            squares += d * d
-        variance = (squares - deviations / n * deviations) / n
+        v = v[:n]
+        low, high, total = _range_and_sum(v)
+        deviations, squares = _squares(v, np.int32(total // n))
         out[i, 1] = total / n
-        out[i, 2] = np.sqrt(max(variance, 0.0))
+        out[i, 2] = np.sqrt(max((squares - deviations / n * deviations) / n, 0.0))
         out[i, 3], out[i, 7] = low, high
-        exact = high - low < _BINS
-        per_unit = 1.0 if exact else (_BINS - 1) / (high - low)
-        _quantiles(values[a : a + n], low, per_unit, exact, counts, scratch, out[i])
+        _integer_quantiles(v, np.int32(low), np.int32(high), counts, scratch, out[i])
 
 
 @njit(nogil=True, cache=True)
@@ -268,36 +254,30 @@ def reduce_floats(values, starts, nodata, begin, end, out):  # type: ignore[no-u
 
     NaN and infinite values are left out, and `nodata` unless it is NaN.
     """
-    counts = np.empty(_BINS, np.int64)
-    scratch = np.empty(_longest(starts, begin, end))
+    counts = np.empty(_FLOAT_BINS, np.int32)
+    scratch = np.empty(_longest(starts, begin, end) + 1, values.dtype)
     for i in range(begin, end):
-        a = starts[i]
-        n = 0
-        total = 0.0
-        low, high = np.inf, -np.inf
-        for j in range(a, starts[i + 1]):
-            v = np.float64(values[j])
-            if np.isfinite(v) and v != nodata:
-                values[a + n] = values[j]
-                n += 1
-                total += v
-                low, high = min(low, v), max(high, v)
+        v = values[starts[i] : starts[i + 1]]
+        n = _finite_to_front(v, nodata)
         out[i, 0] = n
         if n == 0:
             out[i, 1:] = np.nan
             continue
-        mean = total / n
+        v = v[:n]
+        low, high, mean = v[0], v[0], 0.0
+        for x in v:
+            low, high = min(low, x), max(high, x)
+            mean += x
+        mean /= n
         deviations, squares = 0.0, 0.0
-        for j in range(a, a + n):
-            d = np.float64(values[j]) - mean
+        for x in v:
+            d = x - mean
             deviations += d
             squares += d * d
-        variance = (squares - deviations / n * deviations) / n
         out[i, 1] = mean + deviations / n
-        out[i, 2] = np.sqrt(max(variance, 0.0))
+        out[i, 2] = np.sqrt(max((squares - deviations / n * deviations) / n, 0.0))
         out[i, 3], out[i, 7] = low, high
-        per_unit = (_BINS - 1) / (high - low) if high > low else 0.0
-        _quantiles(values[a : a + n], low, per_unit, high == low, counts, scratch, out[i])
+        _float_quantiles(v, np.float64(low), np.float64(high), counts, scratch, out[i])
 
 
 @njit(nogil=True, cache=True)
@@ -309,65 +289,155 @@ def _longest(starts, begin, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _quantiles(v, low, per_unit, exact, counts, scratch, row):  # type: ignore[no-untyped-def]
+def _unequal_to_front(v, nodata):  # type: ignore[no-untyped-def]
+    """Move the values that are not nodata to the front; returns how many."""
+    unwanted = 0
+    for x in v:
+        unwanted += x == nodata
+    if unwanted == 0:  # the usual case, which the loop above finds out at memory speed
+        return v.size
+    n = 0
+    for x in v:
+        if x != nodata:
+            v[n] = x
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _finite_to_front(v, nodata):  # type: ignore[no-untyped-def]
+    n = 0
+    for x in v:
+        if np.isfinite(x) and x != nodata:
+            v[n] = x
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _range_and_sum(v):  # type: ignore[no-untyped-def]
+    low, high, total = v[0], v[0], np.int64(0)
+    for x in v:
+        low, high = min(low, x), max(high, x)
+        total += np.int64(x)
+    return low, high, total
+
+
+@njit(nogil=True, cache=True)
+def _squares(v, centre):  # type: ignore[no-untyped-def]
+    """Sums of deviations from a centre and of their squares."""
+    deviations, squares = np.int64(0), np.int64(0)
+    for x in v:
+        d = np.int32(x) - centre
+        deviations += d
+        squares += np.int64(d) * np.int64(d)
+    return deviations, squares
+
+
+@njit(nogil=True, cache=True)
+def _integer_quantiles(v, low, high, counts, scratch, row):  # type: ignore[no-untyped-def]
     """Write p25, p50, p75 (linear interpolation at rank q (n - 1)) of v into row[4:7].
 
-    Few values are sorted. Many are counted into 256 bins of 1 / per_unit from their minimum, and
-    only the bin a rank falls into is sorted: exact for any distribution. `exact` says that a bin
-    holds one value only.
+    Few values are sorted. Many are counted, in bins of one value where their range allows it;
+    in wider bins, only the one that a rank falls into is sorted. Exact for any distribution.
     """
-    n = v.size
-    if n < _SORT_BELOW:
-        _insertion_sort(v)
-    else:
-        counts[:] = 0
-        for j in range(n):
-            counts[np.int64((v[j] - low) * per_unit)] += 1
+    if v.size < _SORT_BELOW:
+        _sorted_quantiles(v, row)
+        return
+    shift = np.int32(0)
+    while (high - low) >> shift >= _INTEGER_BINS:
+        shift += 1
+    counts[: ((high - low) >> shift) + 1] = 0
+    for x in v:
+        counts[(np.int32(x) - low) >> shift] += 1
+    before, at = np.int64(0), 0
     for q in range(3):
-        rank = _QUANTILES[q] * (n - 1)
-        lower = np.int64(rank)
-        upper = lower + 1 if rank > lower else lower
-        if n < _SORT_BELOW:
-            below, above = np.float64(v[lower]), np.float64(v[upper])
+        rank, lower, upper = _ranks(q, v.size)
+        while before + counts[at] <= lower:
+            before += counts[at]
+            at += 1
+        following = _bin_of(upper, before, at, counts)
+        if shift == 0:
+            row[4 + q] = _between(low + at, low + following, rank - lower)
+            continue
+        values = scratch[: _integer_bin(v, at, low, shift, scratch)]
+        values.sort()
+        below = np.float64(values[lower - before])
+        if following == at:
+            above = np.float64(values[upper - before])
         else:
-            below, above = _ranked(v, lower, upper, low, per_unit, exact, counts, scratch)
+            size = _integer_bin(v, following, low, shift, scratch)
+            above = np.float64(scratch[:size].min())
         row[4 + q] = _between(below, above, rank - lower)
 
 
 @njit(nogil=True, cache=True)
-def _ranked(v, lower, upper, low, per_unit, exact, counts, scratch):  # type: ignore[no-untyped-def]
-    """The values of ranks lower and upper (the same or the next one) of binned values."""
+def _integer_bin(v, at, low, shift, scratch):  # type: ignore[no-untyped-def]
+    n = 0
+    for x in v:  # written always, kept if it counts: no branch to mispredict
+        scratch[n] = x
+        n += ((np.int32(x) - low) >> shift) == at
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _float_quantiles(v, low, high, counts, scratch, row):  # type: ignore[no-untyped-def]
+    """The same for floats; bins are equal parts of the range, and never of one value only."""
+    if v.size < _SORT_BELOW:
+        _sorted_quantiles(v, row)
+        return
+    per_unit = (_FLOAT_BINS - 1) / (high - low) if high > low else 0.0
+    counts[:] = 0
+    for x in v:
+        counts[np.int32((x - low) * per_unit)] += 1
     before, at = np.int64(0), 0
-    while before + counts[at] <= lower:
-        before += counts[at]
+    for q in range(3):
+        rank, lower, upper = _ranks(q, v.size)
+        while before + counts[at] <= lower:
+            before += counts[at]
+            at += 1
+        following = _bin_of(upper, before, at, counts)
+        values = scratch[: _float_bin(v, at, low, per_unit, scratch)]
+        values.sort()
+        below = np.float64(values[lower - before])
+        if following == at:
+            above = np.float64(values[upper - before])
+        else:
+            size = _float_bin(v, following, low, per_unit, scratch)
+            above = np.float64(scratch[:size].min())
+        row[4 + q] = _between(below, above, rank - lower)
+
+
+@njit(nogil=True, cache=True)
+def _float_bin(v, at, low, per_unit, scratch):  # type: ignore[no-untyped-def]
+    n = 0
+    for x in v:
+        scratch[n] = x
+        n += np.int32((x - low) * per_unit) == at
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _ranks(q, n):  # type: ignore[no-untyped-def]
+    """Rank of the quantile among n values, and the whole ranks below and above it."""
+    rank = _QUANTILES[q] * (n - 1)
+    lower = np.int64(rank)
+    return rank, lower, lower + 1 if rank > lower else lower
+
+
+@njit(nogil=True, cache=True)
+def _bin_of(upper, before, at, counts):  # type: ignore[no-untyped-def]
+    """Bin of rank `upper`, which is in bin `at` or in the next one that is not empty."""
+    if before + counts[at] > upper:
+        return at
+    at += 1
+    while counts[at] == 0:
         at += 1
-    following = at
-    while (following == at and before + counts[at] <= upper) or counts[following] == 0:
-        following += 1
-    if exact:
-        return np.float64(low + at), np.float64(low + following)
-    m = _bin_values(v, at, low, per_unit, scratch)
-    values = scratch[:m]
-    values.sort()
-    below = values[lower - before]
-    if following == at:
-        return below, values[upper - before]
-    m = _bin_values(v, following, low, per_unit, scratch)
-    return below, scratch[:m].min()
+    return at
 
 
 @njit(nogil=True, cache=True)
-def _bin_values(v, at, low, per_unit, scratch):  # type: ignore[no-untyped-def]
-    m = 0
-    for j in range(v.size):
-        if np.int64((v[j] - low) * per_unit) == at:
-            scratch[m] = v[j]
-            m += 1
-    return m
-
-
-@njit(nogil=True, cache=True)
-def _insertion_sort(v):  # type: ignore[no-untyped-def]
+def _sorted_quantiles(v, row):  # type: ignore[no-untyped-def]
     for j in range(1, v.size):
         x = v[j]
         k = j
@@ -375,6 +445,9 @@ def _insertion_sort(v):  # type: ignore[no-untyped-def]
             v[k] = v[k - 1]
             k -= 1
         v[k] = x
+    for q in range(3):
+        rank, lower, upper = _ranks(q, v.size)
+        row[4 + q] = _between(np.float64(v[lower]), np.float64(v[upper]), rank - lower)
 
 
 @njit(nogil=True, cache=True)

@@ -15,7 +15,7 @@ from extraction import kernels
 from extraction.spans import Plan
 from store.grid import Grid
 
-_NEVER = 2**40
+_NEVER = 2**30
 """A number that no 16-bit pixel has: stands for "no nodata value"."""
 
 _EXACT_TYPES = ("uint8", "int8", "uint16", "int16")
@@ -115,8 +115,9 @@ def reduce_values(
 def _kernel(dtype: np.dtype[Any], nodata: float | None) -> tuple[Any, Any]:
     """The kernel for a pixel type, and the nodata value as it wants it."""
     if dtype.name in _EXACT_TYPES:
-        whole = nodata is not None and np.isfinite(nodata) and nodata == int(nodata)
-        return kernels.reduce_integers, np.int64(int(nodata or 0) if whole else _NEVER)
+        if nodata is None or not abs(nodata) < _NEVER or nodata != int(nodata):
+            nodata = _NEVER
+        return kernels.reduce_integers, np.int32(nodata)
     if nodata is None:
         return kernels.reduce_floats, np.nan
     # Compare as the pixels are stored: -3.4e38 as float32 is another number than as float64.

@@ -51,12 +51,16 @@ class Worker:
         self._gdal_options = objects.gdal_options(os.environ)
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
 
+    def stop(self) -> None:
+        """End after the block being read; the scene in hand is released."""
+        self._stop.set()
+
     def stop_on_signals(self) -> None:
         """Let SIGTERM and SIGINT release the scene in hand and end the worker."""
 
         def stop(number: int, _frame: FrameType | None) -> None:
             log.info("event=stopping signal=%s", signal.Signals(number).name)
-            self._stop.set()
+            self.stop()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
@@ -78,11 +82,19 @@ class Worker:
         return done
 
     def one(self, reference: str) -> int:
-        """Do the open work on one scene; returns how many parcel sets were done."""
+        """Do the open work on one scene; returns for how many parcel sets.
+
+        Raises:
+            CbmError: what went wrong; the work is released without blame.
+        """
         done = 0
         with self._connection("work") as conn:
             while held := self._claim(conn, reference):
-                self._process(conn, held)
+                try:
+                    self._process(conn, held)
+                except BaseException as error:
+                    catalogue.release(conn, held, str(error))
+                    raise
                 done += 1
         return done
 

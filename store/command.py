@@ -17,24 +17,22 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except CbmError as error:
-            raise _Ended(error) from error
+            shown = _CallersFault if error.fault is Fault.CALLER else click.ClickException
+            raise shown(str(error)) from error
 
 
-class _Ended(click.ClickException):
-    """How click shows a CbmError."""
+class _CallersFault(click.ClickException):
+    """Ends with status 2, as wrong usage does; everything else ends with 1."""
 
-    def __init__(self, error: CbmError) -> None:
-        super().__init__(str(error))
-        self.exit_code = 2 if error.fault is Fault.CALLER else 1
+    exit_code = 2
 
 
 def log_to_stderr(verbose: bool = False) -> None:
     """Log one line per event, in UTC, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        logging.Formatter(
-            "%(asctime)sZ level=%(levelname)s logger=%(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
-        )
+    form = logging.Formatter(
+        "%(asctime)sZ level=%(levelname)s logger=%(name)s %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
-    handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
+    form.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(form)
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbose else logging.INFO)
