@@ -12,6 +12,8 @@ SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
 DATA ?=
 PARCELS ?=
 ID ?=
+CROP ?=
+CROP_CODE ?=
 DESCRIBE ?=
 STAC ?=
 COLLECTION ?=
@@ -27,6 +29,7 @@ ONLY ?=
 
 option = $(if $(strip $($(1))),--$(2) '$(strip $($(1)))')
 DEMO_OPTIONS = $(call option,DATA,data) $(call option,PARCELS,parcels) $(call option,ID,id) \
+    $(call option,CROP,crop) $(call option,CROP_CODE,crop-code) \
     $(call option,DESCRIBE,describe) $(call option,STAC,stac) \
     $(call option,COLLECTION,collection) $(call option,BBOX,bbox) $(call option,START,start) \
     $(call option,END,end) $(call option,AOI,aoi) $(call option,YEAR,year) \

@@ -21,7 +21,7 @@ from infra.standalone.programs import DemoError
 USER = "demo"
 
 _START_S = 60
-_STOP_S = 15
+_STOP_S = 30
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def pick_port(folder: Path, wanted: int | None) -> int:
 
 
 def start(folder: Path, port: int, settings: Mapping[str, str]) -> str:
-    """Start the API detached and wait until it listens.
+    """Start the API detached and wait until it answers, the database behind it included.
 
     Args:
         folder: where its pid file and log lie.
@@ -88,49 +88,58 @@ def start(folder: Path, port: int, settings: Mapping[str, str]) -> str:
         DemoError: it does not start; the message holds the end of its log.
     """
     log = folder / "api.log"
+    url = f"http://127.0.0.1:{port}"
     command = [programs.program("cbm-api"), "serve", "--bind", f"127.0.0.1:{port}"]
     process = programs.start(command, settings, log)
     (folder / "api.pid").write_text(f"{process.pid}\n")
     (folder / "api.port").write_text(f"{port}\n")
     deadline = time.monotonic() + _START_S
-    while _is_free(port):
+    while not _is_ready(url):
         if process.poll() is not None:
             raise DemoError(f"the API does not start: {programs.last_line(log.read_text())}")
         if time.monotonic() > deadline:
-            raise DemoError(f"the API does not answer after {_START_S} s: see {log}")
+            raise DemoError(f"the API is not ready after {_START_S} s: see {log}")
         time.sleep(0.1)
-    return f"http://127.0.0.1:{port}"
+    return url
 
 
-def stop(folder: Path) -> bool:
-    """Stop the API if it runs, and say whether it did.
+def stop(folder: Path) -> None:
+    """Stop the API if it runs.
 
     Raises:
         DemoError: it does not end.
     """
     pid_file = folder / "api.pid"
     if not pid_file.exists():
-        return False
+        return
     pid = int(pid_file.read_text())
-    running = _is_ours(pid)
-    if running:
+    deadline = time.monotonic() + _STOP_S
+    if _is_ours(pid):
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_S
-        while _is_ours(pid):
-            if time.monotonic() > deadline:
-                raise DemoError(f"the API (process {pid}) does not stop")
-            time.sleep(0.05)
+    while _is_ours(pid):
+        if time.monotonic() > deadline:
+            raise DemoError(f"the API (process {pid}) does not stop")
+        time.sleep(0.05)
     pid_file.unlink()
-    return running
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310 - as above
+            return True
+    except OSError:
+        return False
 
 
 def _is_ours(pid: int) -> bool:
     """Whether the process lives and is the API: pids are given out again."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z" and b"cbm-api" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    # cbm-api becomes gunicorn.
+    return state != "Z" and any(name in command for name in (b"cbm-api", b"app.wsgi"))
 
 
 def _is_free(port: int) -> bool:

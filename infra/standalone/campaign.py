@@ -21,14 +21,17 @@ _PROGRESS = """
     FROM public.work w JOIN public.parcel_set p ON p.id = w.set_id
     WHERE p.campaign_id = :campaign"""
 
-# The parcel with red and near infrared on most days; then the largest.
+# The parcel with red and near infrared on most days, a day counting as far as the parcel was seen
+# (some products are valid in a part of it only); of equals the largest.
 _BEST_OPTICAL = """
     SELECT p.code FROM (
-        SELECT s.pid, count(DISTINCT date_trunc('day', c.obstime)) AS days
-        FROM :"aoi".s2 s JOIN public.scene c USING (obsid)
-        WHERE s.campaign_id = :campaign AND s.b04_count > 0
-          AND (s.b08_count > 0 OR s.b8a_count > 0)
-        GROUP BY s.pid) seen
+        SELECT pid, sum(share) AS days FROM (
+            SELECT s.pid, max(least(s.b04_count / s.px, 1)) AS share
+            FROM :"aoi".s2 s JOIN public.scene c USING (obsid)
+            WHERE s.campaign_id = :campaign AND s.b04_count > 0
+              AND (s.b08_count > 0 OR s.b8a_count > 0)
+            GROUP BY s.pid, date_trunc('day', c.obstime)) day
+        GROUP BY pid) seen
     JOIN :"aoi".parcels p ON p.campaign_id = :campaign AND p.pid = seen.pid
     ORDER BY seen.days DESC, public.ST_Area(p.geom) DESC, p.code LIMIT 1"""
 
@@ -101,12 +104,12 @@ def parcels(database: Database, of: Campaign) -> int:
 
 
 def best_optical(database: Database, of: Campaign) -> str | None:
-    """Code of the parcel with red and near infrared on most days, the largest of those."""
+    """Code of the parcel with red and near infrared on most days, of equals the largest."""
     found = database.rows(_BEST_OPTICAL, aoi=of.aoi, campaign=of.id)
     return str(found[0]["code"]) if found else None
 
 
 def best_radar(database: Database, of: Campaign) -> tuple[str, str] | None:
-    """Code of the parcel with Sentinel-1 on most dates, the largest of those; and the unit."""
+    """Code of the parcel with Sentinel-1 on most dates, of equals the largest; and the unit."""
     found = database.rows(_BEST_RADAR, aoi=of.aoi, campaign=of.id)
     return (str(found[0]["code"]), str(found[0]["unit"])) if found else None

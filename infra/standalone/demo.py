@@ -7,8 +7,10 @@ import logging
 import secrets
 import shutil
 import subprocess
+import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from infra.standalone.sources import Options, Source
 
 _WORKERS = 2
 _POLL_S = 0.5
+_PROBLEMS_SHOWN = 5
 _ROOM_BYTES = 3_000_000_000
 """Free space to begin with: WAL, the synthetic scenes and what is made of them."""
 
@@ -69,16 +72,17 @@ def _make(folder: Path, source: Source, port: int) -> None:
         with stages.stage("Synthetic data"):
             run(source.prepare, {})
     with stages.stage("Scenes"):
-        run(source.register, database.settings("worker"))
-        aoi, year = _aoi_and_year(source, database)
+        _register(source, database)
+        year = _year(source, database)
     with stages.stage("Parcels"):
-        campaign = _import(source, database, aoi, year)
+        campaign = _import(source, database, year)
     with stages.stage("Signatures"):
         _extract(folder, database, campaign)
     with stages.stage("API"):
         client = _serve(folder, database, campaign, port)
     with stages.stage("Picture"):
-        shown = showing.picture(folder, database, campaign, client, source.credit)
+        credit = source.credit.format(year=campaign.year)
+        shown = showing.picture(folder, database, campaign, client, credit)
     showing.write_env(folder / "env", showing.settings(database, campaign, client, shown))
     click.echo(
         showing.report(
@@ -165,31 +169,57 @@ def _passwords(path: Path) -> dict[str, str]:
     return known
 
 
-def _aoi_and_year(source: Source, database: Database) -> tuple[str, int]:
-    """What the user said, or else what the data say of themselves."""
+def _register(source: Source, database: Database) -> None:
+    try:
+        printed = run(source.register, database.settings("worker"))
+    except DemoError as error:
+        _echo_problems(error.output)
+        raise
+    _echo_problems(printed)
+
+
+def _echo_problems(printed: str) -> None:
+    """Of what cbm-card printed: the first problems, and the summary at the end."""
+    lines = printed.splitlines()
+    problems = [line for line in lines if line.startswith("PROBLEM")]
+    for line in problems[:_PROBLEMS_SHOWN]:
+        click.echo(f"  {line}")
+    if len(problems) > _PROBLEMS_SHOWN:
+        click.echo(f"  ... and {len(problems) - _PROBLEMS_SHOWN} more problems")
+    for line in lines[-2:]:
+        click.echo(f"  {line}")
+
+
+def _year(source: Source, database: Database) -> int:
+    """What the user said, or else the year of most scenes."""
     commonest = campaigns.commonest_year(database)
     if commonest is None:
         raise DemoError(f"no scene was registered from {source.name}")
-    said = json.loads(source.descriptor.read_text()) if source.descriptor else {}
-    return source.aoi or said["aoi"], source.year or said.get("year", commonest)
+    return source.year or commonest
 
 
-def _import(source: Source, database: Database, aoi: str, year: int) -> Campaign:
+def _import(source: Source, database: Database, year: int) -> Campaign:
     owner, store = database.settings("owner"), program("cbm-store")
-    of = ("--aoi", aoi, "--year", str(year))
-    if campaigns.find(database, aoi, year) is None:
+    of = ("--aoi", source.aoi, "--year", str(year))
+    if campaigns.find(database, source.aoi, year) is None:
         run([store, "campaign", "create", *of], owner)
     command = [store, "parcels", "import", str(source.parcels), *of, *source.import_options]
-    click.echo(run(command, owner).rstrip())
-    campaign = campaigns.find(database, aoi, year)
+    click.echo(textwrap.indent(run(command, owner).rstrip(), "  "))
+    campaign = campaigns.find(database, source.aoi, year)
     if campaign is None:
-        raise DemoError(f"cbm-store made no campaign {aoi} {year}")
+        raise DemoError(f"cbm-store made no campaign {source.aoi} {year}")
     return campaign
 
 
 def _extract(folder: Path, database: Database, campaign: Campaign) -> None:
     """Run the workers until nothing is left to do."""
-    settings = database.settings("worker") | {"CBM_CACHE_DIR": str(folder / "spans")}
+    begun = campaigns.progress(database, campaign)
+    if begun.ended == begun.pieces:
+        return
+    settings = database.settings("worker") | {
+        "CBM_CACHE_DIR": str(folder / "spans"),
+        "CBM_POLL_S": str(_POLL_S),
+    }
     logs = [folder / f"worker-{n}.log" for n in range(1, _WORKERS + 1)]
     command = [program("cbm-extract"), "work", "--until-idle"]
     workers = [start(command, settings, log) for log in logs]
@@ -209,7 +239,10 @@ def _watch(
 ) -> None:
     # Asked of the database: each start of `cbm-extract status` would cost the workers 1.5 CPU s.
     begun = campaigns.progress(database, campaign)
-    with tqdm(total=begun.pieces, initial=begun.ended, unit="scene", ncols=80) as bar:
+    pause_s = _POLL_S if sys.stderr.isatty() else 10  # a log needs few lines
+    with tqdm(
+        total=begun.pieces, initial=begun.ended, unit="scene", ncols=80, mininterval=pause_s
+    ) as bar:
         while any(worker.poll() is None for worker in workers):
             time.sleep(_POLL_S)
             bar.update(campaigns.progress(database, campaign).ended - bar.n)
@@ -217,10 +250,20 @@ def _watch(
 
 def _serve(folder: Path, database: Database, campaign: Campaign, port: int) -> api.Client:
     password = database.passwords[api.USER]
-    add = [program("cbm-api"), "users", "add", api.USER, "--password-stdin", "--aoi", campaign.aoi]
-    run(add, database.settings("owner"), stdin=f"{password}\n")
+    _admit(database.settings("owner"), campaign.aoi, password)
     url = api.start(folder, port, database.settings("api"))
     return api.Client(url, api.USER, password)
+
+
+def _admit(owner: Mapping[str, str], aoi: str, password: str) -> None:
+    """Make the demo's user with a right to the aoi; one who is there gets the right."""
+    users = [program("cbm-api"), "users"]
+    names = [line.split("\t")[0] for line in run([*users, "list"], owner).splitlines()]
+    if api.USER in names:
+        run([*users, "grant", api.USER, aoi], owner)
+    else:
+        add = [*users, "add", api.USER, "--aoi", aoi, "--password-stdin"]
+        run(add, owner, stdin=f"{password}\n")
 
 
 class _Command(click.Group):
@@ -248,6 +291,8 @@ def main(context: click.Context, folder: Path) -> None:
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of scenes.")
 @click.option("--parcels", type=click.Path(path_type=Path), help="Parcel file.")
 @click.option("--id", "id_column", help="Its column of parcel ids.")
+@click.option("--crop", "crop_column", help="Its column of crop names.")
+@click.option("--crop-code", "crop_code_column", help="Its column of crop codes.")
 @click.option("--describe", type=click.Path(path_type=Path), help="Folder of STAC Items.")
 @click.option("--stac", help="Address of a STAC API.")
 @click.option("--collection", help="Collection to search there.")

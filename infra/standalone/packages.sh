@@ -11,8 +11,13 @@ refuse() {
     exit 1
 }
 
+# As infra/standalone/cluster.py finds them.
 has_postgis() {
-    compgen -G '/usr/share/postgresql/*/extension/postgis.control' >/dev/null && return
+    local control version
+    for control in /usr/share/postgresql/*/extension/postgis.control; do
+        version=${control#/usr/share/postgresql/}
+        test -x "/usr/lib/postgresql/${version%%/*}/bin/initdb" && return
+    done
     command -v pg_config >/dev/null && test -e "$(pg_config --sharedir)/extension/postgis.control"
 }
 
@@ -42,7 +47,7 @@ no_cluster=/etc/postgresql-common/createcluster.d/cbm-standalone.conf
 "${as_root[@]}" mkdir -p "$(dirname "$no_cluster")"
 echo 'create_main_cluster = false' | "${as_root[@]}" tee "$no_cluster" >/dev/null
 trap '"${as_root[@]}" rm -f "$no_cluster"' EXIT
-"${as_root[@]}" apt-get update -q
+"${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -q -y --no-install-recommends "${missing[@]}" ||
-    refuse "apt-get could not install ${missing[*]}: see its messages above."
+    apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null ||
+    refuse "apt-get could not install ${missing[*]}: see what it said above."

@@ -14,6 +14,7 @@ from infra.standalone.series import Parcel, Point
 _INK = "#22303c"
 _FAINT = "#8a949e"
 _LINE = "#e3e7ea"
+_LEFT, _RIGHT = 0.075, 0.97  # of the page's width
 _COLOURS = ("#1f7a4d", "#7b4b94")
 
 
@@ -37,7 +38,7 @@ def draw_ndvi(path: Path, of: Parcel, points: Sequence[Point], credit: str) -> N
     if clouded:
         axes.plot(
             _times(clouded), _values(clouded), "o", color="white", mec=_FAINT, mew=1.3, ms=5.5,
-            label="cloud, shadow or haze over the parcel",
+            label="cloud or shadow over the parcel",
         )  # fmt: skip
     if unseen:
         axes.plot(
@@ -68,14 +69,16 @@ def draw_backscatter(
 
 
 def _page(of: Parcel, what: str, credit: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(11, 5.6), dpi=160, facecolor="white")
+    figure = Figure(figsize=(11, 5.8), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.075, 0.13, 0.895, 0.69))
-    title = f"{of.crop}, parcel {of.code}" if of.crop else f"Parcel {of.code}"
-    figure.text(0.075, 0.925, title, size=17, weight="bold", color=_INK)
-    campaign = f"{of.aoi} {of.year}"
-    figure.text(0.075, 0.868, f"Campaign {campaign} · {what}", size=11, color=_FAINT)
-    figure.text(0.97, 0.022, credit, size=8, color=_FAINT, ha="right")
+    axes = figure.add_axes((_LEFT, 0.17, _RIGHT - _LEFT, 0.66))
+    title = f"{of.crop_name}, parcel {of.code}" if of.crop_name else f"Parcel {of.code}"
+    crop_code = f"Crop code {of.crop_code} · " if of.crop_code else ""
+    figure.text(_LEFT, 0.925, title, size=17, weight="bold", color=_INK)
+    figure.text(
+        _LEFT, 0.872, f"{crop_code}Campaign {of.aoi} {of.year} · {what}", size=11, color=_FAINT
+    )
+    figure.text(_RIGHT, 0.035, credit, size=8.5, color=_FAINT, ha="right")
     return figure, axes
 
 
@@ -91,9 +94,9 @@ def _finish(figure: Figure, axes: Any, path: Path) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.margins(x=0.02)
-    axes.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=10,
-        labelcolor=_INK, handletextpad=0.5,
+    figure.legend(
+        loc="lower left", bbox_to_anchor=(_LEFT - 0.012, 0.01), ncols=3, frameon=False,
+        fontsize=10, labelcolor=_INK, handletextpad=0.5,
     )  # fmt: skip
     figure.savefig(path, metadata={"Software": None})
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why in one sentence, and what to do."""
+    """The demo cannot go on; the message says why in one sentence, and what to do.
+
+    Attributes:
+        output: what a failed program had printed before.
+    """
+
+    def __init__(self, message: str, output: str = "") -> None:
+        """The message, and the output if a program failed."""
+        super().__init__(message)
+        self.output = output
 
 
 def program(name: str) -> str:
@@ -31,13 +40,14 @@ def run(command: Sequence[str], settings: Mapping[str, str], stdin: str = "") ->
         stdin: text for its standard input.
 
     Raises:
-        DemoError: it failed; the message is the last line it wrote to standard error.
+        DemoError: it failed; the message is the last line it wrote.
     """
     ran = subprocess.run(  # noqa: S603 - our own programs, no shell
         command, env=environment(settings), input=stdin, capture_output=True, text=True, check=False
     )
     if ran.returncode != 0:
-        raise DemoError(f"{Path(command[0]).name} failed: {last_line(ran.stderr)}")
+        said = last_line(ran.stderr.strip() or ran.stdout)
+        raise DemoError(f"{Path(command[0]).name}: {said}", output=ran.stdout)
     return ran.stdout
 
 

@@ -24,13 +24,15 @@ class Parcel:
         aoi: code of its Member State or region.
         year: its campaign's year.
         code: the agency's parcel id.
-        crop: crop name and code, as far as known.
+        crop_name: the declared crop, '' if unknown.
+        crop_code: its code, '' if unknown.
     """
 
     aoi: str
     year: int
     code: str
-    crop: str
+    crop_name: str
+    crop_code: str
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ def parcel(client: Client, aoi: str, year: int, code: str) -> Parcel:
         DemoError: the API does not know it.
     """
     found = client.get("/query/parcelByID", aoi=aoi, year=year, pid=code)
-    names = [column[0] for key in ("cropname", "cropcode") if (column := found.get(key))]
-    known = [str(name) for name in names if name not in (None, "")]
-    crop = f"{known[0]} ({known[1]})" if len(known) > 1 else "".join(known)
-    return Parcel(aoi, year, code, crop)
+    crop_name, crop_code = (
+        str(column[0] or "") if (column := found.get(key)) else ""
+        for key in ("cropname", "cropcode")
+    )
+    return Parcel(aoi, year, code, crop_name, crop_code)
 
 
 def ndvi(client: Client, of: Parcel) -> list[Point]:

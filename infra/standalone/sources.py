@@ -15,6 +15,8 @@ class Options:
         data: folder of scenes.
         parcels: parcel file.
         id_column: its column of parcel ids.
+        crop_column: its column of crop names.
+        crop_code_column: its column of crop codes.
         describe: folder of descriptions of the scenes.
         stac: address of a STAC API.
         collection: collection to search there.
@@ -29,6 +31,8 @@ class Options:
     data: Path | None = None
     parcels: Path | None = None
     id_column: str | None = None
+    crop_column: str | None = None
+    crop_code_column: str | None = None
     describe: Path | None = None
     stac: str | None = None
     collection: str | None = None
@@ -46,28 +50,27 @@ class Source:
 
     Attributes:
         name: what it is, for people; equal names are the same source.
-        credit: the line below a plot of it.
-        prepare: command that makes the data first, if they have to be made.
+        credit: the line below a plot of it; {year} stands for the campaign's.
         register: command that puts the scenes into the catalogue.
         parcels: parcel file.
-        import_options: what the parcel import must know about it.
-        descriptor: file that says aoi and year once the data are made, if there is one.
-        aoi: code of the Member State, if the user said it.
+        aoi: code of the Member State or region.
         year: the campaign's year, if the user said it.
+        import_options: what the parcel import must know about the file.
+        prepare: command that makes the data first, if they have to be made.
     """
 
     name: str
     credit: str
     register: tuple[str, ...]
     parcels: Path
-    prepare: tuple[str, ...] = ()
+    aoi: str
+    year: int | None
     import_options: tuple[str, ...] = ()
-    descriptor: Path | None = None
-    aoi: str | None = None
-    year: int | None = None
+    prepare: tuple[str, ...] = ()
 
 
-_COPERNICUS = "Contains modified Copernicus Sentinel data"
+_AOI = "demo"
+_COPERNICUS = "Contains modified Copernicus Sentinel data {year}"
 
 
 def chosen(options: Options, folder: Path) -> Source:
@@ -99,8 +102,8 @@ def _synthetic(options: Options, data: Path) -> Source:
         prepare=(card, "synthesize", str(data)),
         register=(card, "register", str(data / "scenes")),
         parcels=data / "parcels.gpkg",
-        descriptor=data / "state.json",
-        aoi=options.aoi,
+        import_options=("--id-column=code", "--crop-column=crop", "--crop-code-column=crop_code"),
+        aoi=options.aoi or _AOI,
         year=options.year,
     )
 
@@ -118,7 +121,7 @@ def _of_folder(options: Options, data: Path) -> Source:
         register=(program("cbm-card"), "register", str(data.resolve()), *describe),
         parcels=parcels,
         import_options=_import_options(options),
-        aoi=options.aoi or "demo",
+        aoi=options.aoi or _AOI,
         year=options.year,
     )
 
@@ -142,7 +145,7 @@ def _of_stac(options: Options, url: str) -> Source:
         register=(program("cbm-card"), "sync", f"--stac={url}", *arguments),
         parcels=parcels,
         import_options=_import_options(options),
-        aoi=options.aoi or "demo",
+        aoi=options.aoi or _AOI,
         year=options.year,
     )
 
@@ -156,7 +159,12 @@ def _parcels(options: Options) -> Path:
 
 
 def _import_options(options: Options) -> tuple[str, ...]:
-    return (f"--id-column={options.id_column}",) if options.id_column else ()
+    columns = {
+        "id": options.id_column,
+        "crop": options.crop_column,
+        "crop-code": options.crop_code_column,
+    }
+    return tuple(f"--{what}-column={name}" for what, name in columns.items() if name)
 
 
 def remember(folder: Path, source: Source) -> None:
