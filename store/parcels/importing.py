@@ -28,6 +28,8 @@ from store.products import BANDS
 
 _LOG = logging.getLogger(__name__)
 
+_IDLE_REMARKS = ("Field format", "GFS file saving")
+
 MAX_LOST_SHARE = 0.5
 """An import that takes the signatures of a larger share of the parcels must be asked for."""
 
@@ -357,5 +359,5 @@ def _remarks(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
     return tuple(
         f"The reading library remarks: {text}"
         for text in texts
-        if not text.startswith("Field format")
+        if not text.startswith(_IDLE_REMARKS)
     )

@@ -137,7 +137,9 @@ def storable(wkb: Sequence[bytes | None], frame: Frame) -> Shapes:
     The result is normalised (order of rings and vertices), so that the same parcel delivered in
     another format counts as unchanged.
     """
-    rules = _Rules(shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore"))
+    with np.errstate(invalid="ignore"):  # NaN is looked for below, no need to be warned of it
+        geoms = shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="ignore")
+    rules = _Rules(geoms)
     rules.refuse([raw is None for raw in wkb], "no geometry")
     rules.refuse(shapely.is_missing(rules.geoms), "unreadable geometry")
     rules.refuse(shapely.is_empty(rules.geoms), "empty geometry")

@@ -129,7 +129,7 @@ class GdalSource:
         pyogrio.set_gdal_config_options({"GML_FIELDTYPES": "ALWAYS_STRING"})
         path = _gdal_path(file)
         with _explained(file.name):
-            name = _choose(file.name, path, layer)
+            name = _choose(file.name, path, layer, encoding)
             info = pyogrio.read_info(path, layer=name, encoding=encoding)
         fid_column = info["fid_column"] or ""
         own = (fid_column,) if fid_column else ()
@@ -333,14 +333,14 @@ def _gdal_path(file: Path) -> str:
     return f"/vsizip/{{{path}}}/{inside[0]}"
 
 
-def _choose(file: str, path: str, wanted: str | None) -> str:
+def _choose(file: str, path: str, wanted: str | None, encoding: str | None) -> str:
     layers = {str(name): str(kind or "") for name, kind in pyogrio.list_layers(path)}
     if wanted is not None:
         if wanted not in layers:
             raise ParcelFileError(f"{file} has no layer {wanted!r}; it has {', '.join(layers)}")
         return wanted
     counts = {
-        name: int(pyogrio.read_info(path, layer=name)["features"])
+        name: int(pyogrio.read_info(path, layer=name, encoding=encoding)["features"])
         for name, kind in layers.items()
         if any(areal in kind for areal in _AREAL)
     }

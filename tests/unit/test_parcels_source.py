@@ -1,0 +1,255 @@
+"""Reading parcel files: layers, columns, encodings, archives."""
+
+import json
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import pytest
+import shapely
+
+from store.errors import ParcelFileError
+from store.parcels.source import as_text, open_source, resolve
+
+CURVE = "CURVEPOLYGON (COMPOUNDCURVE (CIRCULARSTRING (0 0, 50 50, 100 0), (100 0, 0 0)))"
+
+
+def write(path, fields, driver="GPKG", crs="EPSG:25832", layer=None, append=False, encoding=None):
+    """Write boxes side by side, as many as the fields have values."""
+    count = len(next(iter(fields.values())))
+    pyogrio.raw.write(
+        path,
+        np.array([shapely.box(k, 0, k + 1, 1).wkb for k in range(count)], dtype=object),
+        [np.asarray(values) for values in fields.values()],
+        list(fields),
+        geometry_type="Polygon",
+        crs=crs,
+        driver=driver,
+        layer=layer or path.stem,
+        append=append,
+        encoding=encoding,
+    )
+    return path
+
+
+def texts(*values):
+    return np.array(values, dtype=object)
+
+
+def read(path, *columns, **options):
+    batches = list(open_source(path, **options).batches(columns))
+    return [[v for b in batches for v in b.columns[name]] for name in columns]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([324.0, 1.5, None, float("nan")]), ["324", "1.5", None, None]),
+        (pa.array([12345678901.0, -3.0]), ["12345678901", "-3"]),
+        (pa.array([7, None]), ["7", None]),
+        (pa.array(["007", " 8 ", "", "  ", None]), ["007", "8", None, None, None]),
+        (pa.array(["324.0"]), ["324.0"]),
+        (pa.array(["a\0b"]), ["ab"]),
+        (pa.array([True]), ["True"]),
+        (pa.array(["x", "y", "x"]).dictionary_encode(), ["x", "y", "x"]),
+    ],
+)
+def test_values_become_text_without_losing_a_digit_or_gaining_one(values, expected):
+    assert as_text(values, "id") == expected
+
+
+def test_decimal_numbers_become_integer_text_where_they_are_integral():
+    from decimal import Decimal
+
+    assert as_text(pa.array([Decimal("10.00"), Decimal("10.50")]), "id") == ["10", "10.50"]
+
+
+@pytest.mark.parametrize("values", [pa.array([b"x"]), pa.array([[1]])])
+def test_bytes_and_lists_are_no_ids(values):
+    with pytest.raises(ParcelFileError, match="neither text nor number"):
+        as_text(values, "id")
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [("GPKG", "p.gpkg"), ("ESRI Shapefile", "p.shp"), ("GeoJSON", "p.geojson"), ("GML", "p.gml")],
+)
+def test_leading_zeros_survive_every_format(tmp_path, driver, name):
+    path = write(tmp_path / name, {"id": texts("007", "012")}, driver, crs="EPSG:4326")
+    path.with_suffix(".xsd").unlink(missing_ok=True)
+    before = sorted(tmp_path.iterdir())
+    assert read(path, "id") == [["007", "012"]]
+    assert sorted(tmp_path.iterdir()) == before, "reading left a file behind"
+
+
+def test_the_feature_id_column_can_be_asked_for_by_its_name(tmp_path):
+    path = write(tmp_path / "p.gpkg", {"crop": texts("a", "b")})
+    assert read(path, "fid", "crop") == [["1", "2"], ["a", "b"]]
+
+
+def test_a_wrong_column_name_lists_the_columns(tmp_path):
+    source = open_source(write(tmp_path / "p.gpkg", {"kod": texts("a"), "crop": texts("b")}))
+    with pytest.raises(ParcelFileError, match="no column 'id'; it has fid, kod, crop"):
+        resolve(source, "id")
+
+
+def test_accents_match_however_they_are_composed(tmp_path):
+    source = open_source(write(tmp_path / "p.gpkg", {"portugu\u00eas": texts("a")}))
+    assert resolve(source, "portugue\u0302s") == "portugu\u00eas"
+
+
+def test_several_layers_need_a_choice_and_are_named(tmp_path):
+    path = write(tmp_path / "p.gpkg", {"id": texts("a")}, layer="north")
+    write(path, {"id": texts("b", "c")}, layer="south", append=True)
+    with pytest.raises(ParcelFileError, match=r"north \(1 features\), south \(2 features\)"):
+        open_source(path)
+    assert read(path, "id", layer="south") == [["b", "c"]]
+    with pytest.raises(ParcelFileError, match="no layer 'west'; it has north, south"):
+        open_source(path, layer="west")
+
+
+def test_layers_without_geometry_or_with_points_are_ignored(tmp_path):
+    path = write(tmp_path / "p.gpkg", {"id": texts("a")}, layer="parcels")
+    pyogrio.raw.write(
+        path, None, [texts("x")], ["name"], layer="table", driver="GPKG", append=True,
+        geometry_type=None, crs=None,
+    )  # fmt: skip
+    pyogrio.raw.write(
+        path, texts(shapely.Point(1, 1).wkb), [texts("x")], ["name"], layer="labels",
+        driver="GPKG", append=True, geometry_type="Point", crs="EPSG:25832",
+    )  # fmt: skip
+    assert open_source(path).layer == "parcels"
+
+
+def test_a_file_with_points_only_is_refused(tmp_path):
+    path = tmp_path / "p.gpkg"
+    pyogrio.raw.write(
+        path, texts(shapely.Point(1, 1).wkb), [texts("x")], ["name"], layer="labels",
+        driver="GPKG", geometry_type="Point", crs="EPSG:25832",
+    )  # fmt: skip
+    with pytest.raises(ParcelFileError, match="no layer with polygons; it has labels"):
+        open_source(path)
+
+
+def test_umlauts_are_read_in_the_encoding_the_shapefile_states(tmp_path):
+    for encoding in ("ISO-8859-1", "UTF-8"):
+        path = write(
+            tmp_path / f"{encoding}.shp", {"Größe": texts("Öl")}, "ESRI Shapefile",
+            encoding=encoding,
+        )  # fmt: skip
+        assert read(path, "Größe") == [["Öl"]]
+
+
+@pytest.mark.parametrize("column", ["Größe", "crop"])
+def test_a_wrong_encoding_is_named_as_the_cause_and_can_be_given(tmp_path, column):
+    path = write(
+        tmp_path / "p.shp", {column: texts("Käse")}, "ESRI Shapefile", encoding="ISO-8859-1"
+    )
+    path.with_suffix(".cpg").write_text("UTF-8")
+    with pytest.raises(ParcelFileError, match="--encoding"):
+        read(path, column)
+    assert read(path, column, encoding="ISO-8859-1") == [["Käse"]]
+    with pytest.raises(ParcelFileError, match="no encoding 'klingon'"):
+        open_source(path, encoding="klingon")
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"), [("GPKG", "p.gpkg"), ("ESRI Shapefile", "p.shp"), ("GeoJSON", "p.geojson")]
+)
+def test_files_inside_a_zip_are_read_in_place_even_in_a_folder(tmp_path, driver, name):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    write(folder / name, {"id": texts("007")}, driver, crs="EPSG:4326")
+    archive = tmp_path / "Lieferung (2024) ä.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for part in folder.iterdir():
+            packed.write(part, f"Straße/{part.name}")
+    assert read(archive, "id") == [["007"]]
+
+
+def test_a_zip_with_several_files_or_none_says_what_it_holds(tmp_path):
+    archive = tmp_path / "p.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("readme.txt", "x")
+    with pytest.raises(ParcelFileError, match="no file that could be parcels"):
+        open_source(archive)
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.writestr("a.gpkg", "x")
+        packed.writestr("b.gpkg", "x")
+    with pytest.raises(ParcelFileError, match=r"holds a.gpkg, b.gpkg: unpack it"):
+        open_source(archive)
+
+
+@pytest.mark.parametrize("name", ["p.7z", "p.7z.001", "p.tar.gz", "p.RAR"])
+def test_other_archives_are_refused_with_the_advice_to_unpack(tmp_path, name):
+    (tmp_path / name).write_bytes(b"7z\xbc\xaf\x27\x1c")
+    with pytest.raises(ParcelFileError, match="unpack it"):
+        open_source(tmp_path / name)
+
+
+def test_what_is_no_vector_file_is_refused(tmp_path):
+    (tmp_path / "p.gpkg").write_bytes(b"not a database")
+    with pytest.raises(ParcelFileError, match=r"p\.gpkg cannot be read"):
+        open_source(tmp_path / "p.gpkg")
+    with pytest.raises(ParcelFileError, match="there is no file"):
+        open_source(tmp_path / "absent.gpkg")
+
+
+def test_curves_become_lines(tmp_path):
+    (tmp_path / "p.csv").write_text(f'id,WKT\n1,"POLYGON ((0 0,1 0,1 1,0 0))"\n2,"{CURVE}"\n')
+    (batch,) = open_source(tmp_path / "p.csv").batches(["id"])
+    assert shapely.from_wkb(batch.wkb[0]).area == 0.5
+    # Half a disc of radius 50 m, within the 4 degree steps of its chords.
+    assert shapely.from_wkb(batch.wkb[1]).area == pytest.approx(np.pi * 50**2 / 2, rel=2e-3)
+
+
+def test_a_file_that_states_no_crs_has_none(tmp_path):
+    path = write(tmp_path / "p.shp", {"id": texts("a")}, "ESRI Shapefile")
+    assert open_source(path).crs.to_epsg() == 25832
+    path.with_suffix(".prj").unlink()
+    assert open_source(path).crs is None
+
+
+def geoparquet(path, geo, name="geometry"):
+    table = pa.table(
+        {"id": ["007", "008"], name: [shapely.box(k, 0, k + 1, 1).wkb for k in (0, 1)]}
+    )
+    pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)} if geo else {}), path)
+    return path
+
+
+def described(**column):
+    return {
+        "version": "1.1.0",
+        "primary_column": "geometry",
+        "columns": {"geometry": {"encoding": "WKB", "geometry_types": ["Polygon"]} | column},
+    }
+
+
+def test_geoparquet_is_read_with_its_crs(tmp_path):
+    import pyproj
+
+    crs = pyproj.CRS.from_epsg(25832).to_json_dict()
+    source = open_source(geoparquet(tmp_path / "p.parquet", described(crs=crs)))
+    (batch,) = source.batches(["id"])
+    assert source.crs.to_epsg() == 25832
+    assert batch.columns == {"id": ["007", "008"]}
+    assert batch.fids.tolist() == [0, 1]
+    assert shapely.from_wkb(batch.wkb[1]).bounds == (1, 0, 2, 1)
+
+
+def test_geoparquet_without_crs_is_longitude_and_latitude_and_null_is_none(tmp_path):
+    source = open_source(geoparquet(tmp_path / "a.parquet", described()))
+    assert source.crs.to_authority() == ("OGC", "CRS84")
+    assert open_source(geoparquet(tmp_path / "b.parquet", described(crs=None))).crs is None
+
+
+@pytest.mark.parametrize(
+    ("geo", "reason"),
+    [(None, "without a GeoParquet description"), (described(encoding="polygon"), "only the encod")],
+)
+def test_parquet_that_is_not_geoparquet_with_wkb_is_refused(tmp_path, geo, reason):
+    with pytest.raises(ParcelFileError, match=reason):
+        open_source(geoparquet(tmp_path / "p.parquet", geo))
