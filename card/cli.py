@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,9 +15,11 @@ import click
 from card import folder
 from card.found import Found, collect
 from card.search import search
+from card.synthetic.state import make_state
 from store import db
 from store.catalogue import Registered, register
 from store.command import Program, log_to_stderr
+from store.errors import NotFoundError
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _FOLDER = click.Path(path_type=Path)
@@ -41,7 +44,7 @@ def main(verbose: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def register_command(place: Path, describe: Path | None, dry_run: bool, as_json: bool) -> None:
     """Register all scenes below DIR: SAFE, BEAM-DIMAP, GeoTIFF and JPEG 2000."""
-    _put(folder.scan(place, describe), dry_run, as_json)
+    _put(folder.scan(place, describe), str(place), dry_run, as_json)
 
 
 @main.command()
@@ -65,7 +68,22 @@ def sync(
     first = start.replace(tzinfo=UTC)
     last = end.replace(tzinfo=UTC) + timedelta(days=1, seconds=-1)
     yielded = search(url, collection, _numbers(bbox), first, last)
-    _put(collect(yielded), dry_run, as_json)
+    _put(collect(yielded), f"{collection} of {url}", dry_run, as_json)
+
+
+@main.command()
+@click.argument("place", metavar="DIR", type=_FOLDER)
+@click.option("--seed", default=1, show_default=True, help="Of everything that is random.")
+@click.option("--parcels", default=3000, show_default=True, help="How many.")
+def synthesize(place: Path, seed: int, parcels: int) -> None:
+    """Make a small synthetic Member State in DIR: parcels, and a season of scenes."""
+    with click.progressbar(length=1, label="Making scenes", file=sys.stderr) as bar:
+
+        def show(done: int, steps: int, _what: str) -> None:
+            bar.length = steps
+            bar.update(done - bar.pos)
+
+        make_state(place, seed=seed, parcels=parcels, progress=show)
 
 
 def _numbers(text: str) -> tuple[float, float, float, float]:
@@ -76,7 +94,7 @@ def _numbers(text: str) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def _put(found: Found, dry_run: bool, as_json: bool) -> None:
+def _put(found: Found, where: str, dry_run: bool, as_json: bool) -> None:
     """Register what was found, and say what that was; without any scene that is an error."""
     done = None
     if found.scenes and not dry_run:
@@ -87,7 +105,7 @@ def _put(found: Found, dry_run: bool, as_json: bool) -> None:
         for line in _lines(found, done):
             click.echo(line)
     if not found.scenes:
-        raise click.exceptions.Exit(1)
+        raise NotFoundError(f"no scene found in {where}; {len(found.problems)} problems are listed")
 
 
 def _report(found: Found, done: Registered | None) -> dict[str, Any]:

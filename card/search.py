@@ -70,7 +70,14 @@ def _items(url: str, **criteria: Any) -> Iterator[stac.Item]:
         if status in (400, 404, 422):
             raise CallerError(f"the STAC API {url} refuses: {_brief(error)}") from error
         raise WorldError(f"the STAC API {url} is out of order: {_brief(error)}") from error
-    except (NotImplementedError, KeyError, TypeError, ValueError, STACError) as error:
+    except (
+        AttributeError,
+        NotImplementedError,
+        LookupError,
+        TypeError,
+        ValueError,
+        STACError,
+    ) as error:
         raise WorldError(f"{url} does not answer as a STAC API: {_brief(error)}") from error
     except (RequestException, OSError) as error:
         raise WorldError(f"the STAC API {url} does not answer: {_brief(error)}") from error

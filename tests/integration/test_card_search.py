@@ -1,0 +1,195 @@
+"""Searching STAC APIs: recorded answers served over loopback, and servers that misbehave."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from card import search as searching
+from card.found import Found, Problem, collect
+from card.search import search
+from store.errors import CallerError, WorldError
+
+BBOX = (9.0, 47.0, 10.0, 48.0)
+START, END = datetime(2020, 3, 1, tzinfo=UTC), datetime(2020, 3, 5, 23, 59, 59, tzinfo=UTC)
+
+
+class Api(ThreadingHTTPServer):
+    """A STAC API that gives the answers it was made with, one per search request."""
+
+    daemon_threads = True
+
+    def __init__(self, pages: list[Any]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.pages = list(pages)
+        self.asked: list[dict[str, Any]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Api
+
+    def do_GET(self) -> None:
+        links = [
+            {"rel": rel, "href": self.server.url, "type": "application/json"}
+            for rel in ("root", "self")
+        ]
+        search_link = {"rel": "search", "href": f"{self.server.url}/search", "method": "POST",
+                       "type": "application/geo+json"}  # fmt: skip
+        self._answer({
+            "type": "Catalog", "id": "recorded", "stac_version": "1.0.0", "description": "",
+            "conformsTo": ["https://api.stacspec.org/v1.0.0/core",
+                           "https://api.stacspec.org/v1.0.0/item-search"],
+            "links": [*links, search_link],
+        })  # fmt: skip
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append(json.loads(body))
+        self._answer(self.server.pages.pop(0) if self.server.pages else 503)
+
+    def _answer(self, answer: Any) -> None:
+        status = answer if isinstance(answer, int) else 200
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(text.replace("https://earth-search.aws.element84.com/v1/search",
+                                      f"{self.server.url}/search").encode())  # fmt: skip
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(*pages: Any) -> Iterator[Api]:
+    with Api(list(pages)) as api:
+        thread = threading.Thread(target=api.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield api
+        finally:
+            api.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def recorded(shared_data):
+    """Three recorded pages of one search."""
+    folder = shared_data / "catalogue/earthsearch_paging"
+    return [json.loads((folder / f"page{n}.json").read_text())["response"] for n in (1, 2, 3)]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Retries as ever, without the pauses between them."""
+    monkeypatch.setattr(searching, "_RETRIES", searching._RETRIES.new(backoff_factor=0))
+
+
+def found(api: Api, collection: str = "sentinel-2-l2a") -> Found:
+    return collect(search(api.url, collection, BBOX, START, END))
+
+
+def test_all_pages_are_read(recorded):
+    with serving(*recorded) as api:
+        result = found(api)
+    assert (len(result.scenes), result.problems) == (16, ())
+    assert len(api.asked) == 3
+    first, second, _ = api.asked
+    assert (first["collections"], first["bbox"]) == (["sentinel-2-l2a"], list(BBOX))
+    assert first["datetime"] == "2020-03-01T00:00:00Z/2020-03-05T23:59:59Z"
+    assert second["next"].startswith("2020-03-02T10:27:44")
+
+
+def test_reprocessed_twins_are_two_scenes_of_one_overpass(recorded):
+    with serving(*recorded) as api:
+        scenes = [scene for scene in found(api).scenes if scene.tile == "32TMT"]
+    march5 = [scene for scene in scenes if scene.obstime.day == 5]
+    assert {scene.baseline for scene in march5} == {"02.14", "05.00"}
+    assert len({scene.acquisition for scene in march5}) == 1
+    assert {band.offset for scene in march5 for band in scene.bands.values()} == {0.0}
+    assert march5[0].produced_at != march5[1].produced_at
+
+
+def test_the_archives_own_items_are_read(shared_data):
+    path = "catalogue/cdse_stac/search_sentinel-2-l2a_20200701_20200705_bbox9_47.json"
+    with serving(json.loads((shared_data / path).read_text())["response"]) as api:
+        result = found(api)
+    assert {scene.tile for scene in result.scenes} == {"32TMT", "32TNT"}
+    hrefs = {band.href for scene in result.scenes for band in scene.bands.values()}
+    assert all(href.startswith("s3://eodata/Sentinel-2/MSI/L2A_N0500/") for href in hrefs)
+
+
+def test_an_empty_answer_finds_nothing(shared_data):
+    path = shared_data / "catalogue/cdse_stac/search_empty_result.json"
+    with serving(json.loads(path.read_text())["response"]) as api:
+        assert found(api) == Found((), (), 0)
+
+
+def test_an_item_that_is_no_scene_is_a_problem_and_the_others_stay(recorded):
+    page = recorded[1] | {"links": []}
+    del page["features"][0]["properties"]["platform"]
+    page["features"][0]["properties"]["s2:product_uri"] = None
+    with serving(page) as api:
+        result = found(api)
+    assert len(result.scenes) == 5
+    [problem] = result.problems
+    assert problem.what == "item S2A_32TNT_20200302_1_L2A"
+    assert "properties.platform" in problem.why
+
+
+def test_an_item_listed_twice_is_one_scene(recorded):
+    page = recorded[1] | {"links": []}
+    page["features"].append(page["features"][0])
+    with serving(page) as api:
+        result = found(api)
+    assert len(result.scenes) == 6
+    assert [type(problem) for problem in result.problems] == [Problem]
+
+
+def test_a_stumbling_server_is_asked_again(recorded, impatient):
+    with serving(503, recorded[0], 502, *recorded[1:]) as api:
+        assert len(found(api).scenes) == 16
+    assert len(api.asked) == 5
+
+
+def test_a_refusal_is_the_callers_fault():
+    with serving(404) as api, pytest.raises(CallerError, match="refuses"):
+        found(api)
+
+
+def test_a_server_that_stays_out_of_order_is_said(impatient):
+    with serving() as api, pytest.raises(WorldError, match="is out of order"):
+        found(api)
+
+
+@pytest.mark.parametrize("answer", ["<html>", {"features": 3, "links": []}, []])
+def test_answers_of_something_else_are_said(answer):
+    with serving(answer) as api, pytest.raises(WorldError, match="not answer as a STAC API"):
+        found(api)
+
+
+def test_no_server_is_said(impatient):
+    with serving() as api:
+        url = api.url
+    with pytest.raises(WorldError, match=url):
+        collect(search(url, "sentinel-2-l2a", BBOX, START, END))
+
+
+@pytest.mark.parametrize("bbox", [(9.0, 48.0, 10.0, 47.0), (500000.0, 47.0, 510000.0, 48.0)])
+def test_a_senseless_box_is_refused_before_asking(bbox):
+    with pytest.raises(CallerError, match="west, south, east, north"):
+        collect(search("http://127.0.0.1:1", "x", bbox, START, END))
+
+
+def test_a_senseless_time_is_refused_before_asking():
+    with pytest.raises(CallerError, match="after the end"):
+        collect(search("http://127.0.0.1:1", "x", BBOX, END, START))
