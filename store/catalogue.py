@@ -24,7 +24,7 @@ class BandSource:
     """Where one band of a scene lies and what its values need.
 
     Attributes:
-        href: absolute local path, or s3://bucket/key.
+        href: absolute local path, s3://bucket/key, http(s):// or vrt:/// (see store.objects).
         index: 1-based band number in that file.
         offset: added once to every valid value, in the file's own unit (BOA_ADD_OFFSET for
             Sentinel-2; 0 where the provider applied it already).
