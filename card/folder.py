@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -166,15 +167,15 @@ def _of_groups(
     groups: list[_Group], items: list[_Description], folder: Path
 ) -> Iterator[Scene | Problem]:
     """Scenes of rasters with the items called like them, and of items that stand alone."""
-    used = set()
-    for group in groups:
-        one = _description(group, groups, items)
+    described = _pairs(groups, items)
+    for number, group in enumerate(groups):
+        one = described.get(number)
         if one is None:
-            yield _attempt(_what(group), partial(_of_rasters, group))
+            make = partial(_of_rasters, group)
         else:
-            used.add(one.path)
             make = partial(stac.scene_from_item, one.item, one.path.parent, group.files)
-            yield _attempt(_what(group), make)
+        yield _attempt(_what(group), make)
+    used = {one.path for one in described.values()}
     for one in (item for item in items if item.path not in used):
         if stac.is_remote(one.item) and one.path.is_relative_to(folder):
             yield _attempt(one.path, partial(stac.scene_from_item, one.item, one.path.parent))
@@ -182,15 +183,19 @@ def _of_groups(
             yield Problem(str(one.path), f"describes no file in {folder}: name it like its scene")
 
 
-def _description(
-    group: _Group, groups: list[_Group], items: list[_Description]
-) -> _Description | None:
-    """The item called like the group, else the only item in a folder with only this group."""
-    named = next((item for item in items if item.names & group.names), None)
-    beside = [item for item in items if item.path.parent == group.home]
-    if named or len(beside) != 1 or sum(g.home == group.home for g in groups) != 1:
-        return named
-    return beside[0]
+def _pairs(groups: list[_Group], items: list[_Description]) -> dict[int, _Description]:
+    """By number of the group, the item called like it; else the only one beside it alone."""
+    called = {name: item for item in reversed(items) for name in item.names}
+    groups_in = Counter(group.home for group in groups)
+    items_in = Counter(item.path.parent for item in items)
+    beside = {item.path.parent: item for item in items if items_in[item.path.parent] == 1}
+    pairs = {}
+    for number, group in enumerate(groups):
+        named = next((called[name] for name in sorted(group.names) if name in called), None)
+        alone = beside.get(group.home) if groups_in[group.home] == 1 else None
+        if one := named or alone:
+            pairs[number] = one
+    return pairs
 
 
 def _groups(folder: Path, paths: Iterable[Path]) -> tuple[list[_Group], list[Problem]]:

@@ -1,7 +1,10 @@
 """Footprints: outlines on the globe, as the catalogue keeps them."""
 
 from collections.abc import Sequence
+from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 import shapely
 from pyproj import Transformer
 from shapely import MultiPolygon, Polygon, box
@@ -31,8 +34,7 @@ def from_bounds(
     """
     step = max(east_m - west_m, north_m - south_m) / (_EDGE_POINTS - 1)
     ring = shapely.segmentize(box(west_m, south_m, east_m, north_m), step).exterior.coords
-    to_lonlat = Transformer.from_crs(epsg, 4326, always_xy=True)
-    return from_ring([to_lonlat.transform(x, y) for x, y in ring])
+    return from_ring([_to_lonlat(epsg).transform(x, y) for x, y in ring])
 
 
 def tidy(outline: BaseGeometry) -> BaseGeometry:
@@ -42,8 +44,9 @@ def tidy(outline: BaseGeometry) -> BaseGeometry:
     """
     west, _, east, _ = outline.bounds
     if east - west > 180:
-        outline = _cut(shapely.transform(outline, _eastwards))
-    return outline if outline.is_valid else shapely.make_valid(outline)
+        outline = shapely.transform(outline, _eastwards)
+    valid = outline if outline.is_valid else shapely.make_valid(outline)
+    return _cut(valid) if east - west > 180 else valid
 
 
 def multipolygon_wkt(outline: BaseGeometry) -> str:
@@ -52,9 +55,14 @@ def multipolygon_wkt(outline: BaseGeometry) -> str:
     return str(shapely.to_wkt(shapely.force_2d(MultiPolygon(parts)), rounding_precision=6))
 
 
-def _eastwards(points):  # type: ignore[no-untyped-def]
-    points[:, 0] %= 360
-    return points
+@cache
+def _to_lonlat(epsg: int) -> Transformer:
+    return Transformer.from_crs(epsg, 4326, always_xy=True)
+
+
+def _eastwards(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Longitudes from 0 to 360 in place of -180 to 180."""
+    return np.column_stack([points[:, 0] % 360, points[:, 1]])
 
 
 def _cut(outline: BaseGeometry) -> BaseGeometry:

@@ -252,10 +252,14 @@ def _baseline(properties: Item) -> str | None:
 
 
 def _outline(item: Item) -> BaseGeometry | None:
-    if item.get("geometry"):
-        return tidy(shape(item["geometry"]))
     bbox = item.get("bbox")
-    return tidy(box(*bbox[:2], *bbox[len(bbox) // 2 :][:2])) if bbox else None
+    if item.get("geometry"):
+        outline = shapely.force_2d(shape(item["geometry"]))
+    elif bbox:
+        outline = box(*bbox[:2], *bbox[len(bbox) // 2 :][:2])
+    else:
+        return None
+    return tidy(outline) if outline.area else None
 
 
 def _epsg(item: Item, asset: Item) -> int | None:
