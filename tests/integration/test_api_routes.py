@@ -51,7 +51,7 @@ def statistics(count, mean, band_shift=0.0):
 
 
 def fill(conn: db.Connection) -> None:
-    """Campaigns nl 2024, nl 2023 (empty), nl 2024 of type g (empty), be 2024 (empty)."""
+    """Campaigns nl 2024, nl 2023 (a parcel in UTM); nl 2024 of type g and be 2024, both empty."""
     for aoi, year, ptype in (("nl", 2024, ""), ("nl", 2023, ""), ("nl", 2024, "g"),
                              ("be", 2024, "")):  # fmt: skip
         db.one(conn, "SELECT cbm_make_campaign(%s, %s, %s, '2023-10-01', '2024-12-31', 0::real)",
@@ -70,6 +70,17 @@ def fill(conn: db.Connection) -> None:
         db.execute(conn, "INSERT INTO nl.parcels VALUES (1, %s, 1, %s, 'Maize', '0259', "
                          "ST_Multi(ST_MakeEnvelope(%s, %s, %s, %s, 28992)), '')",
                    (pid, code, *box))  # fmt: skip
+    db.execute(
+        conn,
+        "INSERT INTO nl.parcels VALUES (2, 1, 2, 'utm', 'Rye', '1', "
+        "ST_Multi(ST_MakeEnvelope(500000, 5760000, 500100, 5760100, 32632)), '')",
+    )
+    db.execute(
+        conn,
+        "INSERT INTO parcel_set (campaign_id, digest, parcels, extent) "
+        "VALUES (2, 'x', 1, ST_MakeEnvelope(9.0, 51.9, 9.1, 52.1, 4326))",
+    )
+    db.execute(conn, "UPDATE campaign SET srid = 32632 WHERE id = 2")
     fill_s2(conn)
     fill_s1(conn)
 
@@ -237,6 +248,11 @@ def test_a_point_without_parcel_is_not_found_wherever_on_earth_it_lies(api, lon,
     answer = api.ask("parcelByLocation", lon=lon, lat=lat)
     assert answer.status_code == 404
     assert "no parcel of nl 2024 at" in answer.json()["detail"]
+
+
+def test_a_point_that_the_campaigns_crs_cannot_express_is_not_found(api):
+    assert api.ask("parcelByLocation", year="2023", lon=9.0005, lat=51.9915).status_code == 200
+    assert api.ask("parcelByLocation", year="2023", lon=95, lat=0).status_code == 404
 
 
 # --- series ----------------------------------------------------------------------------------
@@ -423,7 +439,7 @@ def test_hostile_text_in_any_parameter_is_refused_and_harms_nothing(api, name):
             assert answer.status_code in (400, 404), (question, text, answer.text)
             assert list(answer.json()) == ["error", "detail"]
             assert "argon2" not in answer.text
-    assert db.one(api.conn, "SELECT count(*) FROM nl.parcels").count == len(PARCELS)
+    assert db.one(api.conn, "SELECT count(*) FROM nl.parcels_2024").count == len(PARCELS)
 
 
 def test_a_hostile_id_that_exists_is_just_an_id(api):
@@ -464,13 +480,12 @@ def test_every_answer_bears_the_safety_headers(api):
 
 
 def test_each_request_leaves_an_audit_row_with_who_what_status_and_time(api):
-    db.execute(api.conn, "DELETE FROM api_audit")
     api.ask("parcelByID", pid="audited")
-    api.get("/query/info", auth=("ann", "wrong-word"))
-    api.get("/healthz")
-    audited = "SELECT * FROM api_audit ORDER BY at"
-    wait_for(lambda: len(db.rows(api.conn, audited)) >= 2)
-    found, refused = db.rows(api.conn, audited)
+    api.get("/query/info?aoi=audited", auth=("ann", "wrong-word"))
+    api.get("/healthz?by=audited")
+    noted = "SELECT * FROM api_audit WHERE query LIKE '%audited' ORDER BY at"
+    wait_for(lambda: len(db.rows(api.conn, noted)) >= 2)
+    found, refused = db.rows(api.conn, noted)
     assert (found.user_name, found.method, found.path) == ("ann", "GET", "/query/parcelByID")
     assert (found.query, found.status) == ("aoi=nl&year=2024&pid=audited", 404)
     assert 0 < found.took_ms < 20000
@@ -524,15 +539,21 @@ def test_a_statement_that_takes_too_long_is_a_503(api):
     assert api.ask("parcelByID", pid="007").status_code == 200
 
 
+def audited(api: Api, ending: str) -> list[int]:
+    """The statuses noted of requests whose query ends so, in their order."""
+    noted = "SELECT status FROM api_audit WHERE query LIKE %s ORDER BY at"
+    return [row.status for row in db.rows(api.conn, noted, (f"%{ending}",))]
+
+
 def cut_off(api: Api) -> None:
-    db.execute(api.elsewhere, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    db.execute(api.elsewhere, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                               "WHERE application_name = 'cbm-api'")  # fmt: skip
 
 
 def test_after_a_restart_of_the_database_the_first_request_is_answered(api):
-    assert api.ask("parcelByID", pid="007").status_code == 200
+    assert api.ask("parcelByID", pid="restart").status_code == 404
+    wait_for(lambda: audited(api, "restart") == [404])
     cut_off(api)
-    time.sleep(0.2)
     assert api.ask("parcelByID", pid="007").status_code == 200
 
 
@@ -551,14 +572,17 @@ def test_while_the_database_is_away_there_are_503s_and_then_answers_again(api):
     assert api.dbname not in away.text
     assert api.ask("parcelByID", pid="outage").status_code == 404
     assert api.get("/readyz", auth=None).json() == {"status": "ready"}
-    audited = "SELECT status FROM api_audit WHERE query LIKE '%outage' ORDER BY at"
-    wait_for(lambda: [row.status for row in db.rows(api.conn, audited)] == [503, 404])
+    wait_for(lambda: audited(api, "outage") == [503, 404])
 
 
-def test_stopping_the_api_writes_the_last_audit_rows(api, tmp_path):
+def test_stopping_the_api_writes_the_audit_rows_that_wait(api, tmp_path):
     process, url = serve(tmp_path)
-    requests.get(url + "/query/info?last=words", timeout=20)
-    process.terminate()
+    with db.transaction(api.conn):
+        db.execute(api.conn, "LOCK TABLE api_audit")
+        for word in ("first", "second"):
+            requests.get(f"{url}/query/info?{word}=words", timeout=20)
+            time.sleep(0.1)
+        process.terminate()
+        time.sleep(0.3)
     assert process.wait(30) == 0
-    last = db.rows(api.conn, "SELECT status FROM api_audit WHERE query = 'last=words'")
-    assert [row.status for row in last] == [401]
+    assert audited(api, "words") == [401, 401]
