@@ -56,6 +56,8 @@ class Cover:
     green_db: tuple[float, float] = (-11.0, -17.0)
 
 
+# One line of keyframes reads better than one number a line.
+# fmt: off
 CROPS = (
     Cover("010110", "winter wheat", 0.22, 0.08, "soil",
           ((1, .28), (70, .36), (100, .70), (125, .95), (155, .92), (175, .45), (190, .04),
@@ -118,6 +120,7 @@ SURROUNDINGS = (
           bare_db=(-19.5, -26.5), green_db=(-19.5, -26.5)),
 )
 """What lies between the parcels."""
+# fmt: on
 
 COVERS = CROPS + SURROUNDINGS
 """All covers; the index into this tuple is how arrays name a cover."""

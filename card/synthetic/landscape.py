@@ -41,8 +41,10 @@ class Landscape:
 
     def by_label(self, model: Callable[[Cover, Floats, Floats], Floats], day: float) -> Floats:
         """A model of `crops` (reflectance, backscatter) for every label on a day: (k, bands)."""
-        parts = {c: model(COVERS[c], day - self.lag_d[self.cover == c],
-                          self.vigour[self.cover == c]) for c in np.unique(self.cover)}
+        parts = {
+            c: model(COVERS[c], day - self.lag_d[self.cover == c], self.vigour[self.cover == c])
+            for c in np.unique(self.cover)
+        }
         table = np.zeros((len(self.cover), next(iter(parts.values())).shape[1]))
         for c, values in parts.items():
             table[self.cover == c] = values
@@ -64,15 +66,18 @@ def landscape(parcels: Parcels, grid: Grid, seed: int) -> Landscape:
     own = stream(seed, "calendars")
     k = len(parcels) + len(SURROUNDINGS)
     return Landscape(
-        grid=grid, label=label,
+        grid=grid,
+        label=label,
         cover=np.concatenate([parcels.crop, np.arange(len(CROPS), len(COVERS))]),
         lag_d=np.clip(own.normal(0, _LAG_D, k), -3 * _LAG_D, 3 * _LAG_D),
         vigour=np.clip(own.normal(0.97, _VIGOUR, k), 0.75, 1.05),
-        texture=smooth_noise(stream(seed, "texture"), label.shape, _TEXTURE_M / grid.res_m))
+        texture=smooth_noise(stream(seed, "texture"), label.shape, _TEXTURE_M / grid.res_m),
+    )
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell_px: float,
-                 octaves: int = 4) -> Raster:
+def smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, int], cell_px: float, octaves: int = 4
+) -> Raster:
     """Cloud-like noise of mean 0 and deviation 1: value noise whose octaves halve in size.
 
     Args:

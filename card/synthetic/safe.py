@@ -33,9 +33,11 @@ _ANCHORS = {
 _ORBITS_PER_CYCLE = 143
 _CYCLE_D = 10
 _BAND_COUNT = 13
-_NAMESPACES = ('xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/{0}" '
-               'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
-               'xsi:schemaLocation="https://psd-14.sentinel2.eo.esa.int/PSD/{0}"')
+_NAMESPACES = (
+    'xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/{0}" '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+    'xsi:schemaLocation="https://psd-14.sentinel2.eo.esa.int/PSD/{0}"'
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ class Product:
     @property
     def name(self) -> str:
         """Product name without .SAFE."""
-        return (f"{self.platform}_MSIL2A_{_stamp(self.start)}_N{self.baseline.replace('.', '')}_"
-                f"R{self.relative_orbit:03d}_T{self.tile}_{_stamp(self.made)}")
+        return (
+            f"{self.platform}_MSIL2A_{_stamp(self.start)}_N{self.baseline.replace('.', '')}_"
+            f"R{self.relative_orbit:03d}_T{self.tile}_{_stamp(self.made)}"
+        )
 
     @property
     def offset_dn(self) -> int:
@@ -86,12 +90,19 @@ class Product:
 
     def image(self, band: str, res_m: int) -> str:
         """Path of a band within the product, without .jp2."""
-        return (f"GRANULE/{self.granule}/IMG_DATA/R{res_m}m/"
-                f"T{self.tile}_{_stamp(self.start)}_{band}_{res_m}m")
+        return (
+            f"GRANULE/{self.granule}/IMG_DATA/R{res_m}m/"
+            f"T{self.tile}_{_stamp(self.start)}_{band}_{res_m}m"
+        )
 
 
-def write_metadata(folder: Path, product: Product, images: list[str], footprint: BaseGeometry,
-                   classes_pct: Mapping[int, float]) -> None:
+def write_metadata(
+    folder: Path,
+    product: Product,
+    images: list[str],
+    footprint: BaseGeometry,
+    classes_pct: Mapping[int, float],
+) -> None:
     """Write MTD_MSIL2A.xml, MTD_TL.xml and manifest.safe of a product whose images are there.
 
     Args:
@@ -103,9 +114,11 @@ def write_metadata(folder: Path, product: Product, images: list[str], footprint:
     """
     cloud_pct = sum(classes_pct.get(c, 0.0) for c in (8, 9, 10))
     (folder / "MTD_MSIL2A.xml").write_text(
-        _product_xml(product, images, _positions(footprint, product.grid.epsg), cloud_pct))
+        _product_xml(product, images, _positions(footprint, product.grid.epsg), cloud_pct)
+    )
     (folder / "GRANULE" / product.granule / "MTD_TL.xml").write_text(
-        _tile_xml(product, cloud_pct, classes_pct))
+        _tile_xml(product, cloud_pct, classes_pct)
+    )
     (folder / "manifest.safe").write_text(_manifest(folder))
 
 
@@ -126,8 +139,10 @@ def _positions(footprint: BaseGeometry, epsg: int) -> str:
 
 def _product_xml(product: Product, images: list[str], positions: str, cloud_pct: float) -> str:
     sat = f"Sentinel-{product.platform[1:]}"
-    take = (f"G{product.platform}_{_stamp(product.start)}_{product.absolute_orbit:06d}_"
-            f"N{product.baseline}")
+    take = (
+        f"G{product.platform}_{_stamp(product.start)}_{product.absolute_orbit:06d}_"
+        f"N{product.baseline}"
+    )
     files = "\n".join(f"            <IMAGE_FILE>{image}</IMAGE_FILE>" for image in images)
     return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
 <n1:Level-2A_User_Product {_NAMESPACES.format("User_Product_Level-2A.xsd")}>
@@ -198,10 +213,15 @@ def _product_xml(product: Product, images: list[str], positions: str, cloud_pct:
 
 
 def _id(product: Product, part: str) -> str:
-    where = (f"A{product.absolute_orbit:06d}_T{product.tile}" if part == "TL"
-             else f"S{_stamp(product.start)}")
-    return (f"{product.platform}_OPER_MSI_L2A_{part}_2BPS_{_stamp(product.made)}_{where}_"
-            f"N{product.baseline}")
+    where = (
+        f"A{product.absolute_orbit:06d}_T{product.tile}"
+        if part == "TL"
+        else f"S{_stamp(product.start)}"
+    )
+    return (
+        f"{product.platform}_OPER_MSI_L2A_{part}_2BPS_{_stamp(product.made)}_{where}_"
+        f"N{product.baseline}"
+    )
 
 
 def _offsets(product: Product) -> str:
@@ -209,14 +229,21 @@ def _offsets(product: Product) -> str:
         return ""
     values = "\n".join(
         f'        <BOA_ADD_OFFSET band_id="{band}">{product.offset_dn}</BOA_ADD_OFFSET>'
-        for band in range(_BAND_COUNT))
-    return (f"      <BOA_ADD_OFFSET_VALUES_LIST>\n{values}\n"
-            "      </BOA_ADD_OFFSET_VALUES_LIST>\n")
+        for band in range(_BAND_COUNT)
+    )
+    return f"      <BOA_ADD_OFFSET_VALUES_LIST>\n{values}\n      </BOA_ADD_OFFSET_VALUES_LIST>\n"
 
 
 _CLASSES = {
-    "DARK_FEATURES": 2, "CLOUD_SHADOW": 3, "VEGETATION": 4, "NOT_VEGETATED": 5, "WATER": 6,
-    "UNCLASSIFIED": 7, "MEDIUM_PROBA_CLOUDS": 8, "HIGH_PROBA_CLOUDS": 9, "THIN_CIRRUS": 10,
+    "DARK_FEATURES": 2,
+    "CLOUD_SHADOW": 3,
+    "VEGETATION": 4,
+    "NOT_VEGETATED": 5,
+    "WATER": 6,
+    "UNCLASSIFIED": 7,
+    "MEDIUM_PROBA_CLOUDS": 8,
+    "HIGH_PROBA_CLOUDS": 9,
+    "THIN_CIRRUS": 10,
     "SNOW_ICE": 11,
 }
 
@@ -228,16 +255,22 @@ def _tile_xml(product: Product, cloud_pct: float, classes_pct: Mapping[int, floa
         f"""      <Size resolution="{res}">
         <NROWS>{grid.height_px * 10 // res}</NROWS>
         <NCOLS>{grid.width_px * 10 // res}</NCOLS>
-      </Size>""" for res in (10, 20))
+      </Size>"""
+        for res in (10, 20)
+    )
     places = "\n".join(
         f"""      <Geoposition resolution="{res}">
         <ULX>{grid.west_m:.0f}</ULX>
         <ULY>{grid.north_m:.0f}</ULY>
         <XDIM>{res}</XDIM>
         <YDIM>-{res}</YDIM>
-      </Geoposition>""" for res in (10, 20))
-    shares = "\n".join(f"      <{name}_PERCENTAGE>{classes_pct.get(c, 0.0):.6f}</{name}_PERCENTAGE>"
-                       for name, c in _CLASSES.items())
+      </Geoposition>"""
+        for res in (10, 20)
+    )
+    shares = "\n".join(
+        f"      <{name}_PERCENTAGE>{classes_pct.get(c, 0.0):.6f}</{name}_PERCENTAGE>"
+        for name, c in _CLASSES.items()
+    )
     return f"""<?xml version="1.0" encoding="UTF-8" standalone="no"?>
 <n1:Level-2A_Tile_ID {_NAMESPACES.format("S2_PDI_Level-2A_Tile_Metadata.xsd")}>
   <n1:General_Info>

@@ -76,10 +76,14 @@ def _scene(date: str, orbit: int, layout: str) -> RadarScene:
 
 
 SEASON = (
-    _scene("2024-03-11", 15, DIMAP), _scene("2024-04-08", 66, COG),
-    _scene("2024-05-10", 15, COG), _scene("2024-06-07", 66, DIMAP),
-    _scene("2024-06-27", 15, DIMAP), _scene("2024-07-25", 66, COG),
-    _scene("2024-08-14", 15, COG), _scene("2024-09-11", 66, DIMAP),
+    _scene("2024-03-11", 15, DIMAP),
+    _scene("2024-04-08", 66, COG),
+    _scene("2024-05-10", 15, COG),
+    _scene("2024-06-07", 66, DIMAP),
+    _scene("2024-06-27", 15, DIMAP),
+    _scene("2024-07-25", 66, COG),
+    _scene("2024-08-14", 15, COG),
+    _scene("2024-09-11", 66, DIMAP),
 )
 """Dates on which Sentinel-1A passed in these orbits, reckoned by its 12-day cycle."""
 
@@ -87,8 +91,14 @@ SEASON = (
 def grid_of(whole: Grid, layout: str) -> Grid:
     """The grid of a layout's scenes, as large as `whole` and less than a pixel beside it."""
     east, north = GRID_SHIFT_M[layout]
-    return Grid(whole.epsg, whole.res_m, whole.west_m + east, whole.north_m + north,
-                whole.height_px, whole.width_px)
+    return Grid(
+        whole.epsg,
+        whole.res_m,
+        whole.west_m + east,
+        whole.north_m + north,
+        whole.height_px,
+        whole.width_px,
+    )
 
 
 def view(land: Landscape, scene: RadarScene, seed: int) -> dict[str, Raster]:
@@ -122,10 +132,20 @@ def write_scene(folder: Path, scene: RadarScene, bands: Mapping[str, Raster], gr
 
 def _write_cog(home: Path, scene: RadarScene, bands: Mapping[str, Raster], grid: Grid) -> None:
     with rasterio.open(
-        home / f"{scene.name}.tif", "w", driver="COG", height=grid.height_px, width=grid.width_px,
-        count=len(bands), dtype="float32", crs=f"EPSG:{grid.epsg}", nodata=0,
+        home / f"{scene.name}.tif",
+        "w",
+        driver="COG",
+        height=grid.height_px,
+        width=grid.width_px,
+        count=len(bands),
+        dtype="float32",
+        crs=f"EPSG:{grid.epsg}",
+        nodata=0,
         transform=from_origin(grid.west_m, grid.north_m, grid.res_m, grid.res_m),
-        COMPRESS="DEFLATE", LEVEL="1", PREDICTOR="YES", OVERVIEWS="NONE",
+        COMPRESS="DEFLATE",
+        LEVEL="1",
+        PREDICTOR="YES",
+        OVERVIEWS="NONE",
     ) as out:
         out.update_tags(**_facts(scene))
         for number, (band, values) in enumerate(bands.items(), start=1):
@@ -151,11 +171,15 @@ def _facts(scene: RadarScene) -> dict[str, str]:
     """What SNAP calls abstracted metadata, as far as it is needed."""
     form = "%d-%b-%Y %H:%M:%S.000000"
     return {
-        "PRODUCT": scene.name, "PRODUCT_TYPE": "GRD", "MISSION": "SENTINEL-1A",
-        "ACQUISITION_MODE": "IW", "PASS": scene.direction,
+        "PRODUCT": scene.name,
+        "PRODUCT_TYPE": "GRD",
+        "MISSION": "SENTINEL-1A",
+        "ACQUISITION_MODE": "IW",
+        "PASS": scene.direction,
         "first_line_time": f"{scene.start:{form}}".upper(),
         "last_line_time": f"{scene.start + _SLICE:{form}}".upper(),
-        "REL_ORBIT": str(scene.relative_orbit), "ABS_ORBIT": str(scene.absolute_orbit),
+        "REL_ORBIT": str(scene.relative_orbit),
+        "ABS_ORBIT": str(scene.absolute_orbit),
     }
 
 
@@ -168,7 +192,8 @@ def _wkt(grid: Grid) -> str:
         'UNIT["degree",0.017453292519943295]],PROJECTION["Transverse_Mercator"],'
         f'PARAMETER["central_meridian",{6 * zone - 183}.0],PARAMETER["latitude_of_origin",0.0],'
         'PARAMETER["scale_factor",0.9996],PARAMETER["false_easting",500000.0],'
-        'PARAMETER["false_northing",0.0],UNIT["m",1.0]]')
+        'PARAMETER["false_northing",0.0],UNIT["m",1.0]]'
+    )
 
 
 def _envi_header(band: str, grid: Grid) -> str:
@@ -195,7 +220,9 @@ def _dim_xml(scene: RadarScene, bands: list[str], grid: Grid) -> str:
         f"""    <Data_File>
       <DATA_FILE_PATH href="{scene.name}.data/Gamma0_{band}.hdr"/>
       <BAND_INDEX>{i}</BAND_INDEX>
-    </Data_File>""" for i, band in enumerate(bands))
+    </Data_File>"""
+        for i, band in enumerate(bands)
+    )
     described = "\n".join(
         f"""    <Spectral_Band_Info>
       <BAND_INDEX>{i}</BAND_INDEX>
@@ -207,9 +234,13 @@ def _dim_xml(scene: RadarScene, bands: list[str], grid: Grid) -> str:
       <LOG10_SCALED>false</LOG10_SCALED>
       <NO_DATA_VALUE_USED>true</NO_DATA_VALUE_USED>
       <NO_DATA_VALUE>0.0</NO_DATA_VALUE>
-    </Spectral_Band_Info>""" for i, band in enumerate(bands))
-    facts = "\n".join(f'        <MDATTR name="{name}" type="ascii" mode="rw">{value}</MDATTR>'
-                      for name, value in _facts(scene).items())
+    </Spectral_Band_Info>"""
+        for i, band in enumerate(bands)
+    )
+    facts = "\n".join(
+        f'        <MDATTR name="{name}" type="ascii" mode="rw">{value}</MDATTR>'
+        for name, value in _facts(scene).items()
+    )
     return f"""<?xml version="1.0" encoding="ISO-8859-1"?>
 <Dimap_Document name="{scene.name}.dim">
   <Metadata_Id>

@@ -44,8 +44,13 @@ class Overpass:
 
 def _pass(date: str, platform: str, orbit: int, cloud: float, *baselines: str) -> Overpass:
     time = {65: "10:16:01", 108: "10:30:31"}[orbit]
-    return Overpass(platform, datetime.fromisoformat(f"{date}T{time}+00:00").astimezone(UTC),
-                    orbit, cloud, baselines)
+    return Overpass(
+        platform,
+        datetime.fromisoformat(f"{date}T{time}+00:00").astimezone(UTC),
+        orbit,
+        cloud,
+        baselines,
+    )
 
 
 SEASON = (
@@ -122,8 +127,15 @@ def products(overpass: Overpass, windows: dict[str, Grid]) -> Iterator[Product]:
     for number, baseline in enumerate(overpass.baselines):
         made = overpass.start + _PROCESSING + number * _REPROCESSING
         for tile, grid in windows.items():
-            yield Product(overpass.platform, overpass.start, overpass.relative_orbit, tile,
-                          baseline, made, grid)
+            yield Product(
+                overpass.platform,
+                overpass.start,
+                overpass.relative_orbit,
+                tile,
+                baseline,
+                made,
+                grid,
+            )
 
 
 def view(land: Landscape, overpass: Overpass, seed: int) -> View:
@@ -173,10 +185,20 @@ def write_product(folder: Path, product: Product, seen: View, whole: Grid) -> Pa
 def write_jp2(path: Path, image: NDArray[np.uint16] | Classes, grid: Grid) -> None:
     """Write one band as lossless JPEG 2000 in tiles of 1024 pixels, as ESA's products are."""
     with rasterio.open(
-        path, "w", driver="JP2OpenJPEG", height=grid.height_px, width=grid.width_px, count=1,
-        dtype=image.dtype, crs=f"EPSG:{grid.epsg}",
+        path,
+        "w",
+        driver="JP2OpenJPEG",
+        height=grid.height_px,
+        width=grid.width_px,
+        count=1,
+        dtype=image.dtype,
+        crs=f"EPSG:{grid.epsg}",
         transform=from_origin(grid.west_m, grid.north_m, grid.res_m, grid.res_m),
-        QUALITY="100", REVERSIBLE="YES", BLOCKXSIZE="1024", BLOCKYSIZE="1024", RESOLUTIONS="5",
+        QUALITY="100",
+        REVERSIBLE="YES",
+        BLOCKXSIZE="1024",
+        BLOCKYSIZE="1024",
+        RESOLUTIONS="5",
     ) as out:
         out.write(image, 1)
 
@@ -209,8 +231,9 @@ def _ground(land: Landscape, overpass: Overpass, rng: np.random.Generator) -> di
 
 def _through(sky: Sky, ground: Raster, band: int) -> Raster:
     """The ground of one band as seen through the sky."""
-    cloud, shadow, cirrus = (a.repeat(2, axis=0).repeat(2, axis=1)
-                             for a in (sky.cloud, sky.shadow, sky.cirrus))
+    cloud, shadow, cirrus = (
+        a.repeat(2, axis=0).repeat(2, axis=1) for a in (sky.cloud, sky.shadow, sky.cirrus)
+    )
     lit = ground * (1 - shadow * (1 - _SHADOW_LEFT[band]))
     veiled = lit + cirrus * (_CIRRUS[band] - lit)
     relief = 0.85 + 0.3 * cloud
@@ -222,8 +245,15 @@ def _classes(land: Landscape, sky: Sky, clear: dict[str, Raster]) -> Classes:
     red, infrared = _halved(clear["B04"]), _halved(clear["B08"])
     green = (infrared - red) / (infrared + red) > _GREEN_NDVI
     water = land.cover[land.label[::2, ::2]] == _WATER
-    rules = [(sky.cloud > _HIDDEN, 9), (sky.cloud > _CLOUDY, 8), (sky.cirrus > _VEILED, 10),
-             (sky.shadow > _SHADED, 3), (sky.cloud > 0, 7), (water, 6), (green, 4)]
+    rules = [
+        (sky.cloud > _HIDDEN, 9),
+        (sky.cloud > _CLOUDY, 8),
+        (sky.cirrus > _VEILED, 10),
+        (sky.shadow > _SHADED, 3),
+        (sky.cloud > 0, 7),
+        (water, 6),
+        (green, 4),
+    ]
     conditions, values = zip(*rules, strict=True)
     return np.asarray(np.select(conditions, values, default=5), dtype=np.uint8)
 

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from pyogrio.errors import DataSourceError
+from rasterio.errors import RasterioError
+
 from card.synthetic import parcels as lpis
 from card.synthetic import sentinel1, sentinel2
 from card.synthetic.landscape import Landscape, landscape
@@ -69,8 +72,9 @@ class Ground:
     windows: dict[str, Grid]
 
 
-def make_state(folder: Path, *, seed: int = 1, parcels: int = 3000,
-               progress: Progress = lambda *_: None) -> None:
+def make_state(
+    folder: Path, *, seed: int = 1, parcels: int = 3000, progress: Progress = lambda *_: None
+) -> None:
     """Make a synthetic Member State, or find it made.
 
     A finished state of the same seed, size and program is left as it is; an unfinished or
@@ -83,7 +87,8 @@ def make_state(folder: Path, *, seed: int = 1, parcels: int = 3000,
         progress: told (steps done, steps in all, what is being made).
 
     Raises:
-        CallerError: too many or too few parcels, or too little space on the disk.
+        CallerError: too many or too few parcels, too little space on the disk, or the folder
+            cannot be written.
         ConflictError: the folder holds something else.
     """
     recipe = Recipe(seed, parcels, _sources())
@@ -91,9 +96,12 @@ def make_state(folder: Path, *, seed: int = 1, parcels: int = 3000,
         progress(1, 1, "found")
         return
     ground = ground_of(parcels)
-    _clear(folder, recipe, ground)
-    _run(_steps(folder, recipe, ground), progress)
-    _write_mark(folder, recipe, finished=True)
+    try:
+        _clear(folder, recipe, ground)
+        _run(_steps(folder, recipe, ground), progress)
+        _write_mark(folder, recipe, finished=True)
+    except (OSError, RasterioError, DataSourceError) as error:
+        raise CallerError(f"cannot write a synthetic state to {folder}: {error}") from error
 
 
 def ground_of(parcels: int) -> Ground:
@@ -116,8 +124,11 @@ def ground_of(parcels: int) -> Ground:
     width_px = 2 * side_px - shared_px
     return Ground(
         whole=Grid(lpis.EPSG, 10, west, _NORTH_M, side_px, width_px),
-        windows={"32TMT": Grid(lpis.EPSG, 10, west, _NORTH_M, side_px, side_px),
-                 "32TNT": Grid(lpis.EPSG, 10, shared_west, _NORTH_M, side_px, side_px)})
+        windows={
+            "32TMT": Grid(lpis.EPSG, 10, west, _NORTH_M, side_px, side_px),
+            "32TNT": Grid(lpis.EPSG, 10, shared_west, _NORTH_M, side_px, side_px),
+        },
+    )
 
 
 def parcels_of(seed: int, count: int) -> lpis.Parcels:
@@ -132,28 +143,40 @@ def _steps(folder: Path, recipe: Recipe, ground: Ground) -> list[tuple[str, Step
     seed, scenes, whole = recipe.seed, folder / SCENES_FOLDER, ground.whole
     parcels = parcels_of(seed, recipe.parcels)
     land = landscape(parcels, whole, seed)
-    radar_land = {layout: landscape(parcels, sentinel1.grid_of(whole, layout), seed)
-                  for layout in (sentinel1.DIMAP, sentinel1.COG)}
+    radar_land = {
+        layout: landscape(parcels, sentinel1.grid_of(whole, layout), seed)
+        for layout in (sentinel1.DIMAP, sentinel1.COG)
+    }
     return [
         (PARCELS_FILE, partial(lpis.write_geopackage, parcels, folder / PARCELS_FILE)),
-        *((f"Sentinel-2 {overpass.start:%Y-%m-%d}",
-           partial(_make_overpass, scenes, overpass, land, ground.windows, seed))
-          for overpass in sentinel2.SEASON),
-        *((f"Sentinel-1 {scene.start:%Y-%m-%d}",
-           partial(_make_radar_scene, scenes, scene, radar_land[scene.layout], seed))
-          for scene in sentinel1.SEASON),
+        *(
+            (
+                f"Sentinel-2 {overpass.start:%Y-%m-%d}",
+                partial(_make_overpass, scenes, overpass, land, ground.windows, seed),
+            )
+            for overpass in sentinel2.SEASON
+        ),
+        *(
+            (
+                f"Sentinel-1 {scene.start:%Y-%m-%d}",
+                partial(_make_radar_scene, scenes, scene, radar_land[scene.layout], seed),
+            )
+            for scene in sentinel1.SEASON
+        ),
     ]
 
 
-def _make_overpass(scenes: Path, overpass: sentinel2.Overpass, land: Landscape,
-                   windows: dict[str, Grid], seed: int) -> None:
+def _make_overpass(
+    scenes: Path, overpass: sentinel2.Overpass, land: Landscape, windows: dict[str, Grid], seed: int
+) -> None:
     seen = sentinel2.view(land, overpass, seed)
     for product in sentinel2.products(overpass, windows):
         sentinel2.write_product(scenes, product, seen, land.grid)
 
 
-def _make_radar_scene(scenes: Path, scene: sentinel1.RadarScene, land: Landscape,
-                      seed: int) -> None:
+def _make_radar_scene(
+    scenes: Path, scene: sentinel1.RadarScene, land: Landscape, seed: int
+) -> None:
     bands = sentinel1.view(land, scene, seed)
     sentinel1.write_scene(scenes, scene, bands, land.grid)
 
@@ -175,8 +198,10 @@ def _run(steps: list[tuple[str, Step]], progress: Progress) -> None:
 def _clear(folder: Path, recipe: Recipe, ground: Ground) -> None:
     """Make room for a state: take away an earlier one, never anything else."""
     if folder.exists() and _read_mark(folder) is None and any(folder.iterdir()):
-        raise ConflictError(f"{folder} holds something other than a synthetic state: "
-                            "name another folder, or empty it")
+        raise ConflictError(
+            f"{folder} holds something other than a synthetic state: "
+            "name another folder, or empty it"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _write_mark(folder, recipe, finished=False)
     (folder / PARCELS_FILE).unlink(missing_ok=True)
@@ -184,8 +209,10 @@ def _clear(folder: Path, recipe: Recipe, ground: Ground) -> None:
     needed = ground.whole.height_px * ground.whole.width_px * _BYTES_PER_PX
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise CallerError(f"a state of {recipe.parcels} parcels takes {needed >> 20} MB, and "
-                          f"{folder} has {free >> 20} MB left: free some space, or ask for fewer")
+        raise CallerError(
+            f"a state of {recipe.parcels} parcels takes {needed >> 20} MB, and "
+            f"{folder} has {free >> 20} MB left: free some space, or ask for fewer"
+        )
     (folder / SCENES_FOLDER).mkdir()
 
 
