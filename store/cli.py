@@ -165,7 +165,7 @@ def parcels() -> None:
 @click.option(
     "--accept-losses",
     is_flag=True,
-    help="Go on although more than half of the parcels would lose their signatures.",
+    help="Go on although no id is known yet and all signatures would be lost.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, all cases in it.")
 def import_(

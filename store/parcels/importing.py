@@ -30,9 +30,6 @@ _LOG = logging.getLogger(__name__)
 
 _IDLE_REMARKS = ("Field format", "GFS file saving")
 
-MAX_LOST_SHARE = 0.5
-"""An import that takes the signatures of a larger share of the parcels must be asked for."""
-
 
 @dataclass(frozen=True)
 class _Difference:
@@ -80,13 +77,13 @@ def import_parcels(
         crs: of the file's coordinates, where it states none or a wrong one.
         encoding: of a shapefile's texts, where it states none or a wrong one.
         dry_run: report what would happen, write nothing.
-        accept_losses: go on although more than half of the parcels would lose their signatures.
+        accept_losses: go on although no id is known, so that all parcels lose their signatures.
         progress: called after each batch with features read and, if known, their number or -1.
 
     Raises:
         ParcelFileError: the file cannot be imported as asked; nothing was changed.
-        ConflictError: the campaign is closed, another import is running, or too many parcels
-            would lose their signatures; nothing was changed.
+        ConflictError: the campaign is closed, another import is running, or all parcels would
+            lose their signatures; nothing was changed.
     """
     file = Path(file)
     with warnings.catch_warnings(record=True) as remarks, db.transaction(conn):
@@ -198,14 +195,14 @@ def _compare(conn: db.Connection, campaign: Campaign, *, lock: bool) -> _Differe
 def _refuse_losses(
     conn: db.Connection, campaign: Campaign, difference: _Difference, accepted: bool
 ) -> None:
-    lost = difference.changed + difference.vanished
-    if accepted or lost <= MAX_LOST_SHARE * difference.existing:
+    """Stop what is most likely the wrong id column before it takes all signatures away."""
+    if accepted or not difference.existing or difference.vanished < difference.existing:
         return
     if campaigns.contents(conn, campaign).signatures:
         raise ConflictError(
-            f"{lost:,} of the {difference.existing:,} parcels of {campaign.name} "
-            "would lose their signatures: is the id column the same as before? "
-            "If this is meant, accept it (--accept-losses)"
+            f"none of the file's ids is known in {campaign.name}, so all of its "
+            f"{difference.existing:,} parcels would lose their signatures: is the id column the "
+            "same as before? If this is meant, accept it (--accept-losses)"
         )
 
 
