@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -39,8 +40,7 @@ _EDGE_M = 150.0
 _STEP_PX = 6
 _LARGEST_PX = 1500
 _NORTH_M = 5250000
-_TILE_OVERLAP_PX = 978
-_BYTES_PER_PX = 130
+_BYTES_PER_PX = 160
 _THREADS = 4
 
 
@@ -111,14 +111,14 @@ def ground_of(parcels: int) -> Ground:
     within it, so that half of either is seen by both.
 
     Raises:
-        CallerError: the windows would become larger than 1 500 pixels, or have no size.
+        CallerError: there are none, or the windows would become larger than 1 500 pixels.
     """
-    side = (parcels * lpis.MEAN_AREA_HA * 100 / _FARMED / (2 - _OVERLAP)) ** 0.5
-    side_px = int(-(-side // _STEP_PX)) * _STEP_PX
-    if not 0 < side_px <= _LARGEST_PX:
-        most = int(_LARGEST_PX**2 * (2 - _OVERLAP) * _FARMED / lpis.MEAN_AREA_HA / 100)
+    per_px2 = _FARMED * (2 - _OVERLAP) / lpis.MEAN_AREA_HA / 100
+    most = int(_LARGEST_PX**2 * per_px2)
+    if not 1 <= parcels <= most:
         raise CallerError(f"a synthetic state has 1 to {most} parcels, not {parcels}")
-    shared_px = min(side_px // 2 // 2 * 2, _TILE_OVERLAP_PX)
+    side_px = math.ceil((parcels / per_px2) ** 0.5 / _STEP_PX) * _STEP_PX
+    shared_px = int(side_px * _OVERLAP) // 2 * 2
     edge = lpis.TILES["32TMT"][0] + 10 * lpis.TILE_PX
     west, shared_west = edge - side_px * 10, edge - shared_px * 10
     width_px = 2 * side_px - shared_px
