@@ -92,7 +92,7 @@ def make_state(
         ConflictError: the folder holds something else.
     """
     recipe = Recipe(seed, parcels, _sources())
-    if _read_mark(folder) == {**asdict(recipe), "finished": True}:
+    if _is_made(folder, recipe):
         progress(1, 1, "found")
         return
     ground = ground_of(parcels)
@@ -214,6 +214,12 @@ def _clear(folder: Path, recipe: Recipe, ground: Ground) -> None:
             f"{folder} has {free >> 20} MB left: free some space, or ask for fewer"
         )
     (folder / SCENES_FOLDER).mkdir()
+
+
+def _is_made(folder: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds this very state, finished, and nobody took away its parts."""
+    marked = _read_mark(folder) == {**asdict(recipe), "finished": True}
+    return marked and all((folder / part).exists() for part in (PARCELS_FILE, SCENES_FOLDER))
 
 
 def _read_mark(folder: Path) -> dict[str, object] | None:

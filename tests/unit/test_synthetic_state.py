@@ -67,12 +67,19 @@ def test_another_seed_or_an_interruption_makes_it_anew(made: Path, tmp_path: Pat
         make_state(folder, seed=4, parcels=COUNT, progress=stop_halfway)
     assert not json.loads((folder / "state.json").read_text())["finished"]
     (folder / "scenes" / "left over").mkdir()
-    steps = []
+    steps: list[tuple[int, int, str]] = []
     make_state(folder, seed=3, parcels=COUNT, progress=lambda *step: steps.append(step))
     assert digests(folder) == digests(made)
     assert not (folder / "scenes" / "left over").exists()
     assert [done for done, _, _ in steps] == list(range(len(steps)))
     assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_state_whose_parcels_were_taken_away_is_made_anew(tmp_path: Path) -> None:
+    make_state(tmp_path, seed=3, parcels=1)
+    (tmp_path / "parcels.gpkg").unlink()
+    make_state(tmp_path, seed=3, parcels=1)
+    assert (tmp_path / "parcels.gpkg").exists()
 
 
 def test_a_folder_with_something_else_is_refused_and_kept(tmp_path: Path) -> None:
