@@ -104,11 +104,12 @@ def create(
 def list_() -> None:
     """List all campaigns with what they hold."""
     conn = db.connect("cbm-store campaign list")
+    listed = campaigns.find_all(conn)
     click.echo(
         f"{'campaign':<20}{'state':<8}{'from':<12}{'to':<12}{'buffer m':>9}{'EPSG':>7}"
         f"{'parcels':>12}{'scenes':>9}{'signatures':>15}"
     )
-    for found in campaigns.find_all(conn):
+    for found in listed:
         held = campaigns.contents(conn, found)
         click.echo(
             f"{found.name:<20}{found.state:<8}{found.start!s:<12}{found.end!s:<12}"
