@@ -70,7 +70,7 @@ def _make(folder: Path, source: Source, port: int) -> None:
         database = _database(folder)
     if source.prepare:
         with stages.stage("Synthetic data"):
-            run(source.prepare, {})
+            run(source.prepare, {}, in_sight=True)
     with stages.stage("Scenes"):
         _register(source, database)
         year = _year(source, database)
@@ -173,21 +173,25 @@ def _register(source: Source, database: Database) -> None:
     try:
         printed = run(source.register, database.settings("worker"))
     except DemoError as error:
-        _echo_problems(error.output)
-        raise
+        if not _echo_problems(error.output):
+            raise
+        raise DemoError(
+            f"no scene can be taken from {source.name}: see the problems above "
+            "(DESCRIBE=DIR names a folder of STAC Items that say what the files do not)"
+        ) from error
     _echo_problems(printed)
+    for line in printed.splitlines()[-2:]:
+        click.echo(f"  {line}")
 
 
-def _echo_problems(printed: str) -> None:
-    """Of what cbm-card printed: the first problems, and the summary at the end."""
-    lines = printed.splitlines()
-    problems = [line for line in lines if line.startswith("PROBLEM")]
+def _echo_problems(printed: str) -> int:
+    """Show the first problems cbm-card met, and return how many there are."""
+    problems = [line for line in printed.splitlines() if line.startswith("PROBLEM")]
     for line in problems[:_PROBLEMS_SHOWN]:
         click.echo(f"  {line}")
     if len(problems) > _PROBLEMS_SHOWN:
         click.echo(f"  ... and {len(problems) - _PROBLEMS_SHOWN} more problems")
-    for line in lines[-2:]:
-        click.echo(f"  {line}")
+    return len(problems)
 
 
 def _year(source: Source, database: Database) -> int:
@@ -215,6 +219,7 @@ def _extract(folder: Path, database: Database, campaign: Campaign) -> None:
     """Run the workers until nothing is left to do."""
     begun = campaigns.progress(database, campaign)
     if begun.ended == begun.pieces:
+        click.echo("  all done already")
         return
     settings = database.settings("worker") | {
         "CBM_CACHE_DIR": str(folder / "spans"),
@@ -294,6 +299,9 @@ def main(context: click.Context, folder: Path) -> None:
 @click.option("--crop", "crop_column", help="Its column of crop names.")
 @click.option("--crop-code", "crop_code_column", help="Its column of crop codes.")
 @click.option("--describe", type=click.Path(path_type=Path), help="Folder of STAC Items.")
+@click.option(
+    "--synthetic-parcels", type=int, default=3000, show_default=True, help="Size of what is made."
+)
 @click.option("--stac", help="Address of a STAC API.")
 @click.option("--collection", help="Collection to search there.")
 @click.option("--bbox", help="West,south,east,north in degrees.")

@@ -72,9 +72,9 @@ def _page(of: Parcel, what: str, credit: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(11, 5.8), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((_LEFT, 0.17, _RIGHT - _LEFT, 0.66))
-    title = f"{of.crop_name}, parcel {of.code}" if of.crop_name else f"Parcel {of.code}"
+    title = f"{of.crop_name}, parcel {of.code}" if of.crop_name else f"parcel {of.code}"
     crop_code = f"Crop code {of.crop_code} · " if of.crop_code else ""
-    figure.text(_LEFT, 0.925, title, size=17, weight="bold", color=_INK)
+    figure.text(_LEFT, 0.925, title[0].upper() + title[1:], size=17, weight="bold", color=_INK)
     figure.text(
         _LEFT, 0.872, f"{crop_code}Campaign {of.aoi} {of.year} · {what}", size=11, color=_FAINT
     )

@@ -31,22 +31,31 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return kept | dict(settings)
 
 
-def run(command: Sequence[str], settings: Mapping[str, str], stdin: str = "") -> str:
+def run(
+    command: Sequence[str], settings: Mapping[str, str], stdin: str = "", in_sight: bool = False
+) -> str:
     """Run a command to its end and return what it printed.
 
     Args:
         command: the program and its arguments.
         settings: environment variables for it; passwords go this way, or through stdin.
         stdin: text for its standard input.
+        in_sight: let its progress and messages go to our standard error.
 
     Raises:
         DemoError: it failed; the message is the last line it wrote.
     """
     ran = subprocess.run(  # noqa: S603 - our own programs, no shell
-        command, env=environment(settings), input=stdin, capture_output=True, text=True, check=False
+        command,
+        env=environment(settings),
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=None if in_sight else subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if ran.returncode != 0:
-        said = last_line(ran.stderr.strip() or ran.stdout)
+        said = "failed as said above" if in_sight else last_line(ran.stderr.strip() or ran.stdout)
         raise DemoError(f"{Path(command[0]).name}: {said}", output=ran.stdout)
     return ran.stdout
 

@@ -9,7 +9,7 @@ from infra.standalone.programs import DemoError, program
 
 @dataclass(frozen=True)
 class Options:
-    """What the user said; None where nothing was.
+    """What the user said; None where that was nothing.
 
     Attributes:
         data: folder of scenes.
@@ -18,6 +18,7 @@ class Options:
         crop_column: its column of crop names.
         crop_code_column: its column of crop codes.
         describe: folder of descriptions of the scenes.
+        synthetic_parcels: number of parcels of the synthetic Member State.
         stac: address of a STAC API.
         collection: collection to search there.
         bbox: west,south,east,north in degrees.
@@ -34,6 +35,7 @@ class Options:
     crop_column: str | None = None
     crop_code_column: str | None = None
     describe: Path | None = None
+    synthetic_parcels: int = 3000
     stac: str | None = None
     collection: str | None = None
     bbox: str | None = None
@@ -97,9 +99,9 @@ def chosen(options: Options, folder: Path) -> Source:
 def _synthetic(options: Options, data: Path) -> Source:
     card = program("cbm-card")
     return Source(
-        name="a synthetic Member State",
+        name=f"a synthetic Member State of {options.synthetic_parcels} parcels",
         credit="Synthetic data",
-        prepare=(card, "synthesize", str(data)),
+        prepare=(card, "synthesize", str(data), f"--parcels={options.synthetic_parcels}"),
         register=(card, "register", str(data / "scenes")),
         parcels=data / "parcels.gpkg",
         import_options=("--id-column=code", "--crop-column=crop", "--crop-code-column=crop_code"),
