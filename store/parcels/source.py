@@ -25,7 +25,8 @@ BATCH = 5_000
 """Features read at a time; bounds memory whatever the size of the file."""
 
 _GML = (".gml", ".xml")
-_VECTOR = (".gpkg", ".shp", *_GML, ".geojson", ".json", ".fgb")
+_VECTOR = (".gpkg", ".shp", ".gml", ".geojson", ".fgb")
+_PERHAPS_VECTOR = (".xml", ".json")
 _PARQUET = (".parquet", ".geoparquet", ".pq")
 _UNPACK_FIRST = (".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 _AREAL = ("Polygon", "Unknown", "GeometryCollection")
@@ -321,16 +322,23 @@ def _gdal_path(file: Path) -> str:
     if not zipfile.is_zipfile(file):
         return path
     with zipfile.ZipFile(file) as archive:
-        inside = [name for name in archive.namelist() if name.lower().endswith(_VECTOR)]
-    if not inside:
+        inside = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+    # Metadata beside a shapefile are .xml too, so these count only where nothing else is.
+    found = _ending(inside, _VECTOR) or _ending(inside, _PERHAPS_VECTOR)
+    if not found:
         raise ParcelFileError(
-            f"{file.name} holds no file that could be parcels ({', '.join(_VECTOR)})"
+            f"{file.name} holds no file that could be parcels "
+            f"({', '.join(_VECTOR + _PERHAPS_VECTOR)})"
         )
-    if len(inside) > 1:
+    if len(found) > 1:
         raise ParcelFileError(
-            f"{file.name} holds {', '.join(inside)}: unpack it and import one of them"
+            f"{file.name} holds {', '.join(found)}: unpack it and import one of them"
         )
-    return f"/vsizip/{{{path}}}/{inside[0]}"
+    return f"/vsizip/{{{path}}}/{found[0]}"
+
+
+def _ending(names: list[str], suffixes: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name.lower().endswith(suffixes)]
 
 
 def _choose(file: str, path: str, wanted: str | None, encoding: str | None) -> str:

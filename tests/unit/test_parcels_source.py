@@ -169,6 +169,17 @@ def test_files_inside_a_zip_are_read_in_place_even_in_a_folder(tmp_path, driver,
     assert read(archive, "id") == [["007"]]
 
 
+def test_metadata_and_droppings_beside_a_zipped_shapefile_are_passed_over(tmp_path):
+    write(tmp_path / "p.shp", {"id": texts("007")}, "ESRI Shapefile")
+    archive = tmp_path / "p.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for suffix in ("shp", "shx", "dbf", "prj"):
+            packed.write(tmp_path / f"p.{suffix}", f"p.{suffix}")
+        packed.writestr("p.shp.xml", "<metadata/>")
+        packed.writestr("__MACOSX/._p.shp", "x")
+    assert read(archive, "id") == [["007"]]
+
+
 def test_a_zip_with_several_files_or_none_says_what_it_holds(tmp_path):
     archive = tmp_path / "p.zip"
     with zipfile.ZipFile(archive, "w") as packed:
