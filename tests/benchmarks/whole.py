@@ -1,0 +1,189 @@
+"""P3, P5, P6, P7: a whole granule, from files or decoded pixels to committed rows."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tests.benchmarks import jrc, ours, parcels
+from tests.benchmarks.clock import Cost, Way
+from tests.benchmarks.context import Bench, Part
+from tests.benchmarks.granule import EPSG
+from tests.benchmarks.results import Figure, Result
+from tests.benchmarks.state import AOI, State
+
+_SAMPLE = 2 * jrc.CHUNK
+_SEED = 11
+_OBSID = 1
+
+
+def run(bench: Bench, wanted: frozenset[str]) -> Iterator[Result]:
+    """Measure what the wanted goals need, in turns."""
+    whole = _Whole.prepared(bench)
+    if wanted & {"P3", "P7"}:
+        undecoded = _without_decode(whole)
+        if "P3" in wanted:
+            yield _p3(undecoded)
+    if wanted & {"P5", "P6", "P7"}:
+        jp2 = _with_decode(whole, "jp2", rounds=2, all_pixels=bool(wanted & {"P6", "P7"}))
+        if "P6" in wanted:
+            yield _p6(jp2)
+        if "P7" in wanted:
+            yield _p7(jp2, undecoded)
+        if "P5" in wanted:
+            yield _p5(jp2, _with_decode(whole, "cog", rounds=4))
+
+
+PART = Part(frozenset({"P3", "P5", "P6", "P7"}), run)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The parcels in a database, and the granule as scenes to extract for them.
+
+    Attributes:
+        bench: files and server.
+        state: campaign and parcels.
+        n: parcels.
+        cache: where spans are kept.
+    """
+
+    bench: Bench
+    state: State
+    n: int
+    cache: Path
+
+    @classmethod
+    def prepared(cls, bench: Bench) -> "_Whole":
+        """Make the granule, and import the parcels into a fresh database."""
+        bench.granule  # noqa: B018  (made before anything is timed)
+        state = State.fresh(bench.server, "bench_granule")
+        bench.say("importing the parcels as an agency's file")
+        pids = state.import_parcels(parcels.file(bench.folder))
+        return cls(bench, state, pids.size, bench.folder / "spans")
+
+    def scene(self, coding: str) -> Callable[[], str]:
+        """Registers the granule as one more scene."""
+        return lambda: self.state.register("s2", EPSG, self.bench.sources(coding))
+
+    def extract(self, reference: str) -> None:
+        """The product's own worker, spans cached."""
+        self.state.extract(self.state.worker(self.cache), reference)
+
+    def extract_anew(self, reference: str) -> None:
+        """The same for a parcel set never seen before: geometries are fetched, spans built."""
+        self.state.extract(self.state.worker(self.cache.with_name("spans-new")), reference)
+
+    def scene_and_no_spans(self, coding: str) -> Callable[[], str]:
+        """Registers the granule, and forgets the spans of `extract_anew`."""
+
+        def prepare() -> str:
+            shutil.rmtree(self.cache.with_name("spans-new"), ignore_errors=True)
+            return self.scene(coding)()
+
+        return prepare
+
+
+def _without_decode(whole: _Whole) -> dict[str, Cost]:
+    """Everything but decoding; the JRC's way on a sample, scaled to all parcels."""
+    bench, state = whole.bench, whole.state
+    replays: dict[str, ours.Replay] = {}
+    bench.say("decoding what ours reads, once, into memory")
+    with ours.recording(replays):
+        whole.extract(whole.scene("jp2")())
+    bench.say("decoding all bands for the JRC's way")
+    images = {band: jrc.read(path) for band, path in bench.granule.cog.items()}
+    pids = np.random.default_rng(_SEED).choice(whole.n, _SAMPLE, replace=False) + 1
+    jrc.choose_parcels(state.env, f"{AOI}.parcels", pids.tolist())
+    with ours.replaying(replays):
+        cost = bench.turns(
+            {
+                "ours": Way(whole.extract_anew, whole.scene_and_no_spans("jp2")),
+                "ours, spans cached": Way(whole.extract, whole.scene("jp2")),
+                "jrc": Way(
+                    lambda _: jrc.extract(state.env, images, EPSG, _OBSID),
+                    lambda: jrc.make_table(state.env),
+                ),
+            },
+            rounds=3,
+            server=True,
+        )
+    return cost | {"jrc": cost["jrc"].times(whole.n / _SAMPLE)}
+
+
+def _with_decode(
+    whole: _Whole, coding: str, rounds: int, *, all_pixels: bool = False
+) -> dict[str, Cost]:
+    """The whole granule from files, and decoding alone of what it reads; of all pixels if asked."""
+    bench = whole.bench
+    seen: dict[str, ours.Replay] = {}
+    bench.say(f"whole granule from {coding}")
+    with ours.recording(seen):
+        whole.extract(whole.scene(coding)())
+    windows = ours.without_pixels(seen)
+    del seen
+    ways = {
+        f"{coding} whole": Way(whole.extract, whole.scene(coding)),
+        f"{coding} decode": Way(lambda _: ours.decode(windows)),
+    }
+    if all_pixels:
+        ways["full decode"] = Way(lambda _: _read_all(bench))
+    return bench.turns(ways, rounds, server=True)
+
+
+def _read_all(bench: Bench) -> None:
+    for path in bench.granule.jp2.values():
+        jrc.read(path)
+
+
+def _p3(cost: dict[str, Cost]) -> Result:
+    ratio, cached = (cost["jrc"].cpu_s / cost[way].cpu_s for way in ("ours", "ours, spans cached"))
+    return Result.of(
+        "P3",
+        "all but decode (fetch, spans, statistics, store), 7 layers, vs the JRC's way",
+        [Figure(ratio, 200, at_least=True)],
+        _details(cost)
+        | {
+            "ratio_with_cached_spans": cached,
+            "jrc_sample": f"{_SAMPLE} parcels drawn at random, scaled to all",
+        },
+    )
+
+
+def _p5(jp2: dict[str, Cost], cog: dict[str, Cost]) -> Result:
+    ratios = [
+        cost[f"{coding} whole"].cpu_s / cost[f"{coding} decode"].cpu_s
+        for coding, cost in (("jp2", jp2), ("cog", cog))
+    ]
+    return Result.of(
+        "P5",
+        "whole granule / decoding alone what it reads: JP2 ; zstd COG",
+        [Figure(ratios[0], 1.05, False, "JP2", ""), Figure(ratios[1], 1.4, False, "zstd", "")],
+        _details(jp2 | cog),
+    )
+
+
+def _p6(cost: dict[str, Cost]) -> Result:
+    ratio = cost["jp2 decode"].cpu_s / cost["full decode"].cpu_s
+    return Result.of(
+        "P6",
+        "decoding what the parcels touch / decoding all, 7 layers, JP2",
+        [Figure(ratio, 0.58, False, "", "")],
+        _details(cost),
+    )
+
+
+def _p7(cost: dict[str, Cost], undecoded: dict[str, Cost]) -> Result:
+    theirs = cost["full decode"].cpu_s + undecoded["jrc"].cpu_s
+    return Result.of(
+        "P7",
+        "whole granule from JP2, 7 layers, vs the JRC's way",
+        [Figure(theirs / cost["jp2 whole"].cpu_s, 7, at_least=True)],
+        _details(cost | undecoded) | {"jrc_whole_cpu_s": theirs},
+    )
+
+
+def _details(cost: dict[str, Cost]) -> dict[str, object]:
+    return {way: each.as_details() for way, each in cost.items()}
