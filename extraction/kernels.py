@@ -10,7 +10,11 @@ from numba import njit
 N_CLASSES = 12
 """Classes of Sentinel-2's scene classification, 0 (no data) to 11."""
 
+_at = np.uintp
+"""Casts an index that is never negative: numba then leaves out its check for negative ones."""
+
 _INTEGER_BINS = 1024
+_STEP = 32
 _FLOAT_BINS = 256
 _SORT_BELOW = 32
 _QUANTILES = (0.25, 0.5, 0.75)
@@ -164,6 +168,8 @@ def plan_pieces(  # type: ignore[no-untyped-def]
     """
     across = (width + block_width - 1) // block_width
     down = (height + block_height - 1) // block_height
+    base_of = np.arange(height) // block_height * across
+    column_of = np.arange(width) // block_width
     per_block = np.zeros(across * down + 1, np.int64)
     starts = np.zeros(parcels.size + 1, np.int64)
     for k in range(parcels.size):
@@ -175,9 +181,9 @@ def plan_pieces(  # type: ignore[no-untyped-def]
             if row < 0 or row >= height or first >= last:
                 continue
             inside += last - first
-            base = (row // block_height) * across
-            for column in range(first // block_width, (last - 1) // block_width + 1):
-                per_block[base + column + 1] += 1
+            base = base_of[_at(row)]
+            for column in range(column_of[_at(first)], column_of[_at(last - 1)] + 1):
+                per_block[_at(base + column + 1)] += 1
         starts[k + 1] = starts[k] + inside
     block_ends = np.cumsum(per_block)
     total = block_ends[-1]
@@ -194,12 +200,12 @@ def plan_pieces(  # type: ignore[no-untyped-def]
             last = min(span_last[s] - grid_col, width)
             if row < 0 or row >= height or first >= last:
                 continue
-            base = (row // block_height) * across
-            for column in range(first // block_width, (last - 1) // block_width + 1):
+            base = base_of[_at(row)]
+            for column in range(column_of[_at(first)], column_of[_at(last - 1)] + 1):
                 a = max(first, column * block_width)
                 b = min(last, (column + 1) * block_width)
-                p = cursor[base + column]
-                cursor[base + column] += 1
+                p = _at(cursor[_at(base + column)])
+                cursor[_at(base + column)] += 1
                 piece_row[p], piece_col[p] = row, a
                 piece_length[p], piece_place[p] = b - a, place
                 place += b - a
@@ -209,10 +215,13 @@ def plan_pieces(  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def gather(block, row0, col0, piece_row, piece_col, piece_length, piece_place, begin, end, out):  # type: ignore[no-untyped-def]
     """Copy the pixels of pieces begin to end from a block at raster (row0, col0) into `out`."""
+    flat = block.reshape(block.size)
+    width = block.shape[1]
     for p in range(begin, end):
-        row, col, place = piece_row[p] - row0, piece_col[p] - col0, piece_place[p]
-        for j in range(piece_length[p]):
-            out[place + j] = block[row, col + j]
+        source = _at((piece_row[p] - row0) * width + piece_col[p] - col0)
+        place = _at(piece_place[p])
+        for j in range(_at(piece_length[p])):
+            out[place + j] = flat[source + j]
 
 
 @njit(nogil=True, cache=True)
@@ -230,17 +239,19 @@ def reduce_integers(values, starts, nodata, begin, end, out):  # type: ignore[no
         end: the one after the last.
         out: float64[n, 8], filled with count, mean, std, min, p25, p50, p75, max.
     """
-    counts = np.empty(_INTEGER_BINS, np.int32)
+    counts = np.empty(_INTEGER_BINS + _STEP, np.int32)
     scratch = np.empty(_longest(starts, begin, end) + 1, values.dtype)
     for i in range(begin, end):
         v = values[starts[i] : starts[i + 1]]
-        n = _unequal_to_front(v, nodata)
+        low, high, total, unwanted = _survey(v, nodata)
+        if unwanted:
+            v = v[: _unequal_to_front(v, nodata)]
+            low, high, total, unwanted = _survey(v, nodata)
+        n = v.size
         out[i, 0] = n
         if n == 0:
             out[i, 1:] = np.nan
             continue
-        v = v[:n]
-        low, high, total = _range_and_sum(v)
         deviations, squares = _squares(v, np.int32(total // n))
         out[i, 1] = total / n
         out[i, 2] = np.sqrt(max((squares - deviations / n * deviations) / n, 0.0))
@@ -254,7 +265,7 @@ def reduce_floats(values, starts, nodata, begin, end, out):  # type: ignore[no-u
 
     NaN and infinite values are left out, and `nodata` unless it is NaN.
     """
-    counts = np.empty(_FLOAT_BINS, np.int32)
+    counts = np.empty(_FLOAT_BINS + _STEP, np.int32)
     scratch = np.empty(_longest(starts, begin, end) + 1, values.dtype)
     for i in range(begin, end):
         v = values[starts[i] : starts[i + 1]]
@@ -289,13 +300,20 @@ def _longest(starts, begin, end):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _unequal_to_front(v, nodata):  # type: ignore[no-untyped-def]
-    """Move the values that are not nodata to the front; returns how many."""
-    unwanted = 0
+def _survey(v, nodata):  # type: ignore[no-untyped-def]
+    """Minimum, maximum, sum, and how many are nodata, in one pass at memory speed."""
+    if v.size == 0:
+        return 0, 0, np.int64(0), 0
+    low, high, total, unwanted = v[0], v[0], np.int64(0), 0
     for x in v:
+        low, high = min(low, x), max(high, x)
+        total += np.int64(x)
         unwanted += x == nodata
-    if unwanted == 0:  # the usual case, which the loop above finds out at memory speed
-        return v.size
+    return low, high, total, unwanted
+
+
+@njit(nogil=True, cache=True)
+def _unequal_to_front(v, nodata):  # type: ignore[no-untyped-def]
     n = 0
     for x in v:
         if x != nodata:
@@ -312,15 +330,6 @@ def _finite_to_front(v, nodata):  # type: ignore[no-untyped-def]
             v[n] = x
             n += 1
     return n
-
-
-@njit(nogil=True, cache=True)
-def _range_and_sum(v):  # type: ignore[no-untyped-def]
-    low, high, total = v[0], v[0], np.int64(0)
-    for x in v:
-        low, high = min(low, x), max(high, x)
-        total += np.int64(x)
-    return low, high, total
 
 
 @njit(nogil=True, cache=True)
@@ -347,15 +356,17 @@ def _integer_quantiles(v, low, high, counts, scratch, row):  # type: ignore[no-u
     shift = np.int32(0)
     while (high - low) >> shift >= _INTEGER_BINS:
         shift += 1
-    counts[: ((high - low) >> shift) + 1] = 0
-    for x in v:
-        counts[(np.int32(x) - low) >> shift] += 1
+    counts[: ((high - low) >> shift) + 1 + _STEP] = 0
+    if shift == 0:
+        for x in v:
+            counts[_at(np.int32(x) - low)] += 1
+    else:
+        for x in v:
+            counts[_at((np.int32(x) - low) >> shift)] += 1
     before, at = np.int64(0), 0
     for q in range(3):
         rank, lower, upper = _ranks(q, v.size)
-        while before + counts[at] <= lower:
-            before += counts[at]
-            at += 1
+        before, at = _advanced(counts, before, at, lower)
         following = _bin_of(upper, before, at, counts)
         if shift == 0:
             row[4 + q] = _between(low + at, low + following, rank - lower)
@@ -389,13 +400,11 @@ def _float_quantiles(v, low, high, counts, scratch, row):  # type: ignore[no-unt
     per_unit = (_FLOAT_BINS - 1) / (high - low) if high > low else 0.0
     counts[:] = 0
     for x in v:
-        counts[np.int32((x - low) * per_unit)] += 1
+        counts[_at((x - low) * per_unit)] += 1
     before, at = np.int64(0), 0
     for q in range(3):
         rank, lower, upper = _ranks(q, v.size)
-        while before + counts[at] <= lower:
-            before += counts[at]
-            at += 1
+        before, at = _advanced(counts, before, at, lower)
         following = _bin_of(upper, before, at, counts)
         values = scratch[: _float_bin(v, at, low, per_unit, scratch)]
         values.sort()
@@ -423,6 +432,23 @@ def _ranks(q, n):  # type: ignore[no-untyped-def]
     rank = _QUANTILES[q] * (n - 1)
     lower = np.int64(rank)
     return rank, lower, lower + 1 if rank > lower else lower
+
+
+@njit(nogil=True, cache=True)
+def _advanced(counts, before, at, rank):  # type: ignore[no-untyped-def]
+    """The bin a rank falls into, and the values before it; steps over 32 bins at a time."""
+    while True:
+        step = np.int32(0)
+        for k in range(_STEP):
+            step += counts[at + k]
+        if before + step > rank:
+            break
+        before += step
+        at += _STEP
+    while before + counts[at] <= rank:
+        before += counts[at]
+        at += 1
+    return before, at
 
 
 @njit(nogil=True, cache=True)
