@@ -152,7 +152,7 @@ def _known(conn: db.Connection, epsg: int) -> bool:
 def _refuse_nothing(file: Path, tally: Tally) -> None:
     if not tally.read:
         raise ParcelFileError(f"{file.name} has no features")
-    if len(tally.refused) == tally.read:
+    if len(tally.refused) + len(tally.merged) == tally.read:
         raise ParcelFileError(
             f"none of the {tally.read:,} features of {file.name} can be "
             f"imported; most often: {most_common(tuple(tally.refused))}"

@@ -180,3 +180,5 @@ def single_out(conn: db.Connection, tally: Tally) -> None:
             WHERE s.code = k.code RETURNING s.fid, s.code""",
     ):
         tally.refused.append(Case(row.fid, row.code, "the same id for several geometries"))
+    gone = {case.fid for case in (*tally.merged, *tally.refused)}
+    tally.repaired = [case for case in tally.repaired if case.fid not in gone]
