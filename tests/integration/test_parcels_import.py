@@ -235,7 +235,7 @@ def test_one_id_for_several_geometries_names_no_parcel(bring, database):
 
 def test_a_file_of_which_nothing_is_left_changes_nothing(bring, database):
     bring(ORDINARY)
-    with pytest.raises(ParcelFileError, match="none of the 3 features .* several geometries"):
+    with pytest.raises(ParcelFileError, match=r"none of the 3 features .* several geometries"):
         bring([("A", square(0, 0)), ("A", square(0, 0)), ("A", square(0, 20))])
     assert parcels(database).keys() == ORDINARY.keys()
 
