@@ -70,7 +70,7 @@ def _make(folder: Path, source: Source, port: int) -> None:
         database = _database(folder)
     if source.prepare:
         with stages.stage("Synthetic data"):
-            run(source.prepare, {}, in_sight=True)
+            run(source.prepare, {}, in_sight=sys.stderr.isatty())
     with stages.stage("Scenes"):
         _register(source, database)
         year = _year(source, database)
