@@ -77,6 +77,12 @@ class Facts:
     bands: Mapping[str, BandFacts] = field(default_factory=dict)
 
 
+def direction_of(text: str) -> str | None:
+    """The orbit direction (ascending, descending), where a text is one; else None."""
+    word = text.strip().lower()
+    return word if word in ("ascending", "descending") else None
+
+
 def of_product(product: Product) -> Facts:
     """What a product name says."""
     return Facts(

@@ -3,13 +3,14 @@
 import re
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from card.facts import BandFacts, Facts, combine, finest
+from card.facts import BandFacts, Facts, combine, direction_of, finest
 from card.footprint import from_bounds
 from store.errors import SceneError
 
@@ -64,7 +65,7 @@ def facts(sources: Iterable[Path | str], order: tuple[str, ...] = ()) -> Facts:
     if len(systems) > 1:
         raise SceneError(f"files of one scene differ in CRS: {systems}")
     bands = finest(pair for facts in said for pair in facts.bands.items())
-    return combine(Facts(bands=bands), *(Facts(epsg=s.epsg, footprint=s.footprint) for s in said))
+    return combine(Facts(bands=bands), *(replace(s, bands={}) for s in said))
 
 
 def open_raster(path: Path | str) -> DatasetReader:
@@ -89,6 +90,7 @@ def _file_facts(source: Path | str, order: tuple[str, ...]) -> Facts:
         return Facts(
             epsg=epsg,
             footprint=from_bounds(epsg, *src.bounds) if epsg else None,
+            orbit_direction=direction_of(src.tags().get("PASS", "")),
             bands={
                 name: BandFacts(
                     href=str(source.absolute()) if isinstance(source, Path) else source,

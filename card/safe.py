@@ -68,12 +68,11 @@ def _name_facts(product: ElementTree.Element, folder: Path) -> Facts:
 
 
 def _metadata_facts(product: ElementTree.Element, folder: Path) -> Facts:
-    direction = _text(product, "SENSING_ORBIT_DIRECTION")
     cloud = _text(product, "Cloud_Coverage_Assessment")
     return Facts(
         baseline=_text(product, "PROCESSING_BASELINE"),
         produced_at=_time(_text(product, "GENERATION_TIME")),
-        orbit_direction=direction.lower() if direction else None,
+        orbit_direction=facts.direction_of(_text(product, "SENSING_ORBIT_DIRECTION") or ""),
         cloud_cover_pct=float(cloud) if cloud else None,
         epsg=_epsg(folder),
         footprint=_footprint(product),

@@ -189,7 +189,6 @@ def _name_facts(item: Item) -> Facts:
 def _item_facts(item: Item) -> Facts:
     properties = item["properties"]
     platform = _platform(properties.get("platform"))
-    direction = str(properties.get("sat:orbit_state") or "").lower()
     relative_orbit = properties.get("sat:relative_orbit")
     cloud = properties.get("eo:cloud_cover")
     return Facts(
@@ -198,7 +197,7 @@ def _item_facts(item: Item) -> Facts:
         platform=platform,
         obstime=_time(properties, "start_datetime", "datetime"),
         acquisition=_acquisition(properties, platform, relative_orbit),
-        orbit_direction=direction if direction in ("ascending", "descending") else None,
+        orbit_direction=facts.direction_of(properties.get("sat:orbit_state") or ""),
         relative_orbit=None if relative_orbit is None else int(relative_orbit),
         tile=_tile(properties),
         baseline=_baseline(properties),

@@ -17,11 +17,12 @@ from types import FrameType
 
 from extraction import scene as scenes
 from extraction import spans
-from store import catalogue, db, objects, parcels, raster, signatures
+from store import catalogue, db, objects, raster, signatures
 from store.catalogue import Claim, Done
 from store.config import WorkerSettings
 from store.errors import CbmError, DatabaseError, Fault, LostLeaseError
 from store.grid import Lattice
+from store.parcels import reading
 
 log = logging.getLogger("cbm.worker")
 
@@ -199,7 +200,7 @@ class Worker:
     def _index(self, conn: db.Connection, held: Claim, lattice: Lattice) -> spans.SpanIndex:
         index = self._cache.get(held.digest, lattice, held.buffer_m)
         if index is None:
-            pids, wkb = parcels.geometries(
+            pids, wkb = reading.geometries(
                 conn, held.aoi, held.campaign_id, held.set_id, lattice.epsg
             )
             if not catalogue.extend(conn, held, self.settings.lease_s):

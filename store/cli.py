@@ -11,7 +11,8 @@ import click
 from store import db, schema
 from store.command import Program
 from store.errors import CallerError
-from store.parcels import campaigns, import_parcels
+from store.parcels import campaigns
+from store.parcels.importing import import_parcels
 
 _CREATE_EXAMPLE = """\b
 Example:
@@ -40,18 +41,11 @@ def main() -> None:
 def migrate(dry_run: bool) -> None:
     """Bring the database to this version's schema; safe to repeat."""
     conn = db.connect("cbm-store migrate")
-    found = _pending(conn) if dry_run else schema.migrate(conn)
+    found = schema.pending(conn) if dry_run else schema.migrate(conn)
     for migration in found:
         click.echo(f"{'would apply' if dry_run else 'applied'} {migration.name}")
     if not found:
         click.echo("the schema is up to date")
-
-
-def _pending(conn: db.Connection) -> list[schema.Migration]:
-    if db.one(conn, "SELECT to_regclass('public.cbm_migration') AS ledger").ledger is None:
-        return schema.migrations()
-    applied = {row.version for row in db.rows(conn, "SELECT version FROM public.cbm_migration")}
-    return [migration for migration in schema.migrations() if migration.version not in applied]
 
 
 def _of_campaign(command: Callable[..., None]) -> Callable[..., None]:

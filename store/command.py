@@ -9,6 +9,7 @@ import click
 
 from store.errors import CbmError, Fault
 
+
 class Program(click.Group):
     """A click group whose commands end foreseeable errors in a sentence, not a traceback."""
 

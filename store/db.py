@@ -1,4 +1,4 @@
-"""The door to PostgreSQL: connections, transactions, parameters, COPY. Nobody else imports psycopg2.
+"""The door to PostgreSQL: connections, transactions, parameters, COPY. No other psycopg2 import.
 
 Where the database is and who asks comes from libpq's PG* variables alone.
 """
@@ -7,20 +7,33 @@ import queue
 import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import psycopg2
 import psycopg2.errors
+import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
-from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json, NamedTupleCursor, execute_values
 
 from store.errors import ConfigError, DatabaseError
 
-__all__ = ["Connection", "Json", "Params", "Pool", "compose", "connect", "copy_binary", "execute",
-           "insert_many", "one", "rows", "transaction"]
+__all__ = [
+    "Connection",
+    "Json",
+    "Params",
+    "Pool",
+    "compose",
+    "connect",
+    "copy_binary",
+    "execute",
+    "insert_many",
+    "one",
+    "rows",
+    "transaction",
+]
 
+Connection: TypeAlias = psycopg2.extensions.connection
 Params = Sequence[Any] | dict[str, Any] | None
 Statement = str | sql.Composable
 
@@ -41,8 +54,13 @@ def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> 
     options = f"-c TimeZone=UTC -c statement_timeout={int(statement_timeout_s * 1000)}"
     try:
         conn = psycopg2.connect(
-            dsn, application_name=application, options=options, connect_timeout=10,
-            keepalives_idle=30, cursor_factory=NamedTupleCursor,
+            dsn,
+            application_name=application,
+            options=options,
+            connect_timeout=10,
+            client_encoding="UTF8",
+            keepalives_idle=30,
+            cursor_factory=NamedTupleCursor,
         )
     except _AWAY as error:
         raise DatabaseError(f"cannot connect to the database: {str(error).strip()}") from error
@@ -83,7 +101,8 @@ class Pool:
             conn = self._idle.get(timeout=self._wait_s)
         except queue.Empty:
             raise DatabaseError(
-                f"all database connections are busy for {self._wait_s:g} s") from None
+                f"all database connections are busy for {self._wait_s:g} s"
+            ) from None
         try:
             if conn is None or not _usable(conn):
                 conn = self._connect()
@@ -145,15 +164,21 @@ def one(conn: Connection, statement: Statement, params: Params = None) -> Any:
         return cursor.fetchone()
 
 
-def insert_many(conn: Connection, statement: Statement, values: Sequence[Sequence[Any]],
-                template: str | None = None, page_size: int = 1000) -> None:
+def insert_many(
+    conn: Connection,
+    statement: Statement,
+    values: Sequence[Sequence[Any]],
+    template: str | None = None,
+    page_size: int = 1000,
+) -> None:
     """Run `INSERT ... VALUES %s` for many rows, in pages; not for signatures (see copy_binary)."""
     with _translated(), conn.cursor() as cursor:
         execute_values(cursor, statement, values, template=template, page_size=page_size)
 
 
-def copy_binary(conn: Connection, table: tuple[str, ...], columns: Sequence[str],
-                data: IO[bytes]) -> int:
+def copy_binary(
+    conn: Connection, table: tuple[str, ...], columns: Sequence[str], data: IO[bytes]
+) -> int:
     """Stream rows in PostgreSQL's binary COPY format into a table.
 
     Args:
@@ -165,8 +190,11 @@ def copy_binary(conn: Connection, table: tuple[str, ...], columns: Sequence[str]
     Returns:
         The number of rows written.
     """
-    statement = compose("COPY {table} ({columns}) FROM STDIN WITH (FORMAT binary)",
-                        table=table, columns=list(columns))
+    statement = compose(
+        "COPY {table} ({columns}) FROM STDIN WITH (FORMAT binary)",
+        table=table,
+        columns=list(columns),
+    )
     with _translated(), conn.cursor() as cursor:
         cursor.copy_expert(statement, data, size=1 << 20)
         return int(cursor.rowcount)
@@ -178,6 +206,7 @@ def compose(template: str, **names: str | tuple[str, ...] | list[str]) -> sql.Co
     Example:
         compose("SELECT {cols} FROM {table}", cols=["pid", "code"], table=("nl", "parcels"))
     """
+
     def quoted(name: str | tuple[str, ...] | list[str]) -> sql.Composable:
         if isinstance(name, list):
             return sql.SQL(", ").join(sql.Identifier(part) for part in name)
@@ -193,9 +222,13 @@ def _translated() -> Iterator[None]:
     except psycopg2.errors.InsufficientPrivilege as error:
         raise ConfigError(f"the database refuses this role: {str(error).strip()}") from error
     except psycopg2.errors.UndefinedTable as error:
-        raise ConfigError(f"{str(error).strip().splitlines()[0]}: "
-                          "has the schema been applied (cbm-store migrate)?") from error
+        raise ConfigError(
+            f"{str(error).strip().splitlines()[0]}: "
+            "has the schema been applied (cbm-store migrate)?"
+        ) from error
     except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as error:
         raise DatabaseError(f"the database took too long: {str(error).strip()}") from error
+    except psycopg2.errors.DeadlockDetected as error:
+        raise DatabaseError("another transaction was in the way of this one: try again") from error
     except _AWAY as error:
         raise DatabaseError(f"the database went away: {str(error).strip()}") from error

@@ -52,8 +52,13 @@ class Grid:
     width_px: int
 
     @classmethod
-    def from_transform(cls, epsg: int, transform: tuple[float, float, float, float, float, float],
-                       height_px: int, width_px: int) -> "Grid":
+    def from_transform(
+        cls,
+        epsg: int,
+        transform: tuple[float, float, float, float, float, float],
+        height_px: int,
+        width_px: int,
+    ) -> "Grid":
         """Build from an affine transform (a, b, c, d, e, f) as rasterio and STAC give it.
 
         Raises:
@@ -75,11 +80,17 @@ class Grid:
     def offset(self) -> tuple[int, int]:
         """Lattice (row, col) of this grid's pixel (0, 0)."""
         lattice = self.lattice
-        return (round((lattice.y0_m - self.north_m) / self.res_m),
-                round((self.west_m - lattice.x0_m) / self.res_m))
+        return (
+            round((lattice.y0_m - self.north_m) / self.res_m),
+            round((self.west_m - lattice.x0_m) / self.res_m),
+        )
 
     @property
     def bounds_m(self) -> tuple[float, float, float, float]:
         """(west, south, east, north) in metres."""
-        return (self.west_m, self.north_m - self.height_px * self.res_m,
-                self.west_m + self.width_px * self.res_m, self.north_m)
+        return (
+            self.west_m,
+            self.north_m - self.height_px * self.res_m,
+            self.west_m + self.width_px * self.res_m,
+            self.north_m,
+        )

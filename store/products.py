@@ -12,7 +12,7 @@ BANDS: dict[str, tuple[str, ...]] = {
     "c6": ("VV", "VH"),
     "c12": ("VV", "VH"),
 }
-"""Bands with signatures, by CARD kind, in the order of the tables' columns (0002_signatures.sql)."""
+"""Bands with signatures, by CARD kind, in the order of the columns (0002_signatures.sql)."""
 
 SCL = "SCL"
 """Sentinel-2's scene class band: counted as a histogram of its 12 classes, never averaged."""

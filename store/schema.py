@@ -38,8 +38,10 @@ class Migration:
 
 def migrations() -> list[Migration]:
     """All migrations of this version of the software, in order."""
-    files = sorted((f for f in resources.files("store.sql").iterdir() if f.name.endswith(".sql")),
-                   key=lambda f: f.name)
+    files = sorted(
+        (f for f in resources.files("store.sql").iterdir() if f.name.endswith(".sql")),
+        key=lambda f: f.name,
+    )
     return [Migration(int(f.name.split("_")[0]), f.name, f.read_text()) for f in files]
 
 
@@ -61,27 +63,43 @@ def migrate(conn: db.Connection, upto: int | None = None) -> list[Migration]:
     with db.transaction(conn):
         db.execute(conn, "SELECT pg_advisory_xact_lock(hashtext('cbm_migrate'))")
         db.execute(conn, _LEDGER)
-        applied = {row.version: row.sha256
-                   for row in db.rows(conn, "SELECT version, sha256 FROM public.cbm_migration")}
-        known = migrations()
-        _refuse_strangers(applied, known)
-        for migration in known:
-            if migration.version in applied or (upto is not None and migration.version > upto):
-                continue
+        for migration in pending(conn):
+            if upto is not None and migration.version > upto:
+                break
             db.execute(conn, migration.text)
-            db.execute(conn, "INSERT INTO public.cbm_migration (version, name, sha256) "
-                             "VALUES (%s, %s, %s)",
-                       (migration.version, migration.name, migration.sha256))
+            db.execute(
+                conn,
+                "INSERT INTO public.cbm_migration (version, name, sha256) VALUES (%s, %s, %s)",
+                (migration.version, migration.name, migration.sha256),
+            )
             applied_now.append(migration)
     return applied_now
+
+
+def pending(conn: db.Connection) -> list[Migration]:
+    """The migrations that a database lacks, in order.
+
+    Raises:
+        ConflictError: as `migrate`.
+    """
+    known = migrations()
+    if db.one(conn, "SELECT to_regclass('public.cbm_migration') AS ledger").ledger is None:
+        return known
+    rows = db.rows(conn, "SELECT version, sha256 FROM public.cbm_migration")
+    applied = {row.version: row.sha256 for row in rows}
+    _refuse_strangers(applied, known)
+    return [migration for migration in known if migration.version not in applied]
 
 
 def _refuse_strangers(applied: dict[int, str], known: list[Migration]) -> None:
     ours = {migration.version: migration.sha256 for migration in known}
     for version, digest in sorted(applied.items()):
         if version not in ours:
-            raise ConflictError(f"the database has migration {version}, which this version of the "
-                                "software does not know: use the newer version")
+            raise ConflictError(
+                f"the database has migration {version}, which this version of the "
+                "software does not know: use the newer version"
+            )
         if ours[version] != digest:
-            raise ConflictError(f"migration {version} was changed after it was applied: "
-                                "restore the released file")
+            raise ConflictError(
+                f"migration {version} was changed after it was applied: restore the released file"
+            )

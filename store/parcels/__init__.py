@@ -4,10 +4,3 @@
 makes its geometries storable, `staging` puts them beside the campaign's parcels, `report` says
 what happened); `reading` hands geometries out.
 """
-
-from store.parcels.campaigns import Campaign
-from store.parcels.importing import import_parcels
-from store.parcels.reading import geometries
-from store.parcels.report import ImportReport
-
-__all__ = ["Campaign", "ImportReport", "geometries", "import_parcels"]

@@ -8,7 +8,8 @@ import pytest
 
 from store import catalogue, db
 from store.errors import CallerError, ConflictError, NotFoundError
-from store.parcels import campaigns, import_parcels
+from store.parcels import campaigns
+from store.parcels.importing import import_parcels
 from tests.integration.small_state import a_scene, square
 
 

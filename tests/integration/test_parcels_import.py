@@ -16,7 +16,9 @@ from pyproj import CRS, Transformer
 from store import catalogue, db, signatures
 from store.catalogue import Done
 from store.errors import ConflictError, LostLeaseError, NotFoundError, ParcelFileError
-from store.parcels import campaigns, geometries, import_parcels
+from store.parcels import campaigns
+from store.parcels.importing import import_parcels
+from store.parcels.reading import geometries
 from tests.integration.small_state import a_scene, square
 
 TABLES = ("s2", "bs", "c6", "c12", "hists")

@@ -11,9 +11,10 @@ from rasterstats import zonal_stats
 
 from card import folder
 from extraction.worker import Worker
-from store import catalogue, db, parcels
+from store import catalogue, db
 from store.config import WorkerSettings
 from store.parcels import campaigns
+from store.parcels.importing import import_parcels
 
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
 TOUCHED = 1
@@ -29,7 +30,7 @@ def strickhof(database, shared_data, tmp_path, monkeypatch):
     monkeypatch.setenv("CBM_POLL_S", "0.1")
     place = shared_data / "ch_strickhof_s2_2022"
     campaign = campaigns.create(database, "ch", 2022)
-    parcels.import_parcels(
+    import_parcels(
         database,
         campaign,
         place / "parcels" / "ZH_Polygons_2020_ESCH_EPSG32632.shp",
@@ -61,6 +62,7 @@ def test_real_scenes_agree_with_rasterstats(strickhof, capsys):
     assert compared > 29 * 2 * 60
     with capsys.disabled():
         print(f"\n{compared} series values agree with rasterstats; by touch: pids {by_touch}")
+
 
 def compare(source, band, rows, geometries):
     with rasterio.open(source["href"]) as raster:
