@@ -26,7 +26,6 @@ EPSG = synthetic.EPSG
 _WEST_M, _NORTH_M = (float(edge) for edge in synthetic.TILES["32TMT"])
 GRID_10M = Grid(EPSG, 10.0, _WEST_M, _NORTH_M, 10980, 10980)
 GRID_20M = Grid(EPSG, 20.0, _WEST_M, _NORTH_M, 5490, 5490)
-TILE_PX = 1024
 
 SCL = "SCL"
 BAND_GRIDS: Mapping[str, Grid] = {
@@ -39,7 +38,7 @@ BAND_GRIDS: Mapping[str, Grid] = {
     SCL: GRID_20M,
 }
 
-_VERSION = 1
+_VERSION = 2
 _SEED = 20240613
 _BASE_DN = {"B02": 600, "B03": 800, "B04": 900, "B05": 1300, "B08": 2900, "B11": 2200}
 _FIELD_DN, _PARCEL_DN, _NOISE_DN = 300, 250, 45
@@ -47,13 +46,14 @@ _CLOUD_DN, _CLOUD_FIELD_DN = 6000, 1200
 _CLOUDY_ABOVE, _SHADOW_BELOW = 1.1, -1.6
 _STRIP_PX = 1024
 
+_TILE_PX = {10.0: 1024, 20.0: 640}
+"""Side of a JPEG 2000 tile by resolution, as gdalinfo shows it of real products."""
+
 _JP2 = {
     "driver": "JP2OpenJPEG",
     "REVERSIBLE": "YES",
     "QUALITY": "100",
     "RESOLUTIONS": "5",
-    "BLOCKXSIZE": TILE_PX,
-    "BLOCKYSIZE": TILE_PX,
     "PROGRESSION": "LRCP",
     "PRECINCTS": ",".join(["{256,256}"] * 5),
 }
@@ -120,9 +120,8 @@ def load(
         for band in (each for each in missing if BAND_GRIDS[each] == grid):
             pixels = _classes(grid) if band == SCL else _band(band, grid, of_pixels)
             say(f"coding {band}, {grid.width_px} x {grid.height_px} px")
-            nbits = {} if band == SCL else {"NBITS": "15"}
             _write(files["tif"][band], pixels, grid, _COG)
-            _write(files["jp2"][band], pixels, grid, _JP2 | nbits)
+            _write(files["jp2"][band], pixels, grid, _jp2(band))
     return Granule(files["jp2"], files["tif"])
 
 
@@ -198,6 +197,12 @@ def _beyond_orbit(grid: Grid, rows: slice) -> NDArray[np.bool_]:
     down = (np.arange(grid.height_px)[rows, None] + 0.5) / grid.height_px
     across = (np.arange(grid.width_px)[None] + 0.5) / grid.width_px
     return np.asarray(across + 0.02 < (down - 0.35) * 0.3)
+
+
+def _jp2(band: str) -> dict[str, Any]:
+    tile_px = _TILE_PX[BAND_GRIDS[band].res_m]
+    nbits = {} if band == SCL else {"NBITS": "15"}
+    return _JP2 | {"BLOCKXSIZE": tile_px, "BLOCKYSIZE": tile_px} | nbits
 
 
 def _write(path: Path, pixels: NDArray[Any], grid: Grid, options: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Our way, through the product's own code: decoded windows kept in memory stand in for decoding."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,8 @@ from store.grid import Grid
 
 Window = tuple[int, int, int, int]
 """row0, row1, col0, col1, ends excluded."""
+
+_NOTHING = np.empty((0, 0))
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,31 @@ class Replay:
 
 
 class _Recorder:
-    """Reads through to a real band and keeps what it saw."""
+    """Reads through to a real band and keeps what it saw; only where, if so asked."""
 
-    def __init__(self, band: Band) -> None:
-        self._band = band
+    def __init__(self, band: Band, keep: bool) -> None:
+        self._band, self._keep = band, keep
         self.grid, self.dtype, self.block_shape_px = band.grid, band.dtype, band.block_shape_px
         self.seen = Replay(band.grid, band.dtype, band.block_shape_px)
 
     def read(self, row0: int, row1: int, col0: int, col1: int) -> NDArray[Any]:
         window = self._band.read(row0, row1, col0, col1)
-        self.seen.windows[row0, row1, col0, col1] = window.copy()
+        self.seen.windows[row0, row1, col0, col1] = window.copy() if self._keep else _NOTHING
         return window
 
 
 @contextmanager
-def recording(replays: dict[str, Replay]) -> Iterator[None]:
-    """Let the engine work as always, and keep what it reads of each file, by href."""
+def recording(replays: dict[str, Replay], *, keep: bool = True) -> Iterator[None]:
+    """Let the engine work as always, and keep what it reads of each file, by href.
+
+    Without `keep` only the windows are noted, which is all that `decode` asks for.
+    """
     real = raster.open_band
 
     @contextmanager
     def open_band(href: str, *rest: Any, **named: Any) -> Iterator[_Recorder]:
         with real(href, *rest, **named) as reader:
-            recorder = _Recorder(reader)
+            recorder = _Recorder(reader, keep)
             replays[href] = recorder.seen
             yield recorder
 
@@ -76,6 +81,43 @@ def replaying(replays: Mapping[str, Replay]) -> Iterator[None]:
     """Let the engine work as always but for decoding: files give what was read of them before."""
     with mock.patch.object(raster, "open_band", lambda href, *_: nullcontext(replays[href])):
         yield
+
+
+def decode_all(hrefs: Iterable[str]) -> None:
+    """Read every block of the files through the same readers, and nothing else."""
+    with raster.gdal_env():
+        for href in hrefs:
+            with raster.open_band(href) as band:
+                for window in _blocks(band):
+                    band.read(*window)
+
+
+@contextmanager
+def decoding_all() -> Iterator[None]:
+    """Let the engine work as always, but have the blocks it skips decoded, too."""
+    real = raster.open_band
+
+    @contextmanager
+    def open_band(href: str, *rest: Any, **named: Any) -> Iterator[_Recorder]:
+        with real(href, *rest, **named) as reader:
+            recorder = _Recorder(reader, keep=False)
+            yield recorder
+            rows, cols = reader.block_shape_px
+            seen = {(window[0] // rows, window[2] // cols) for window in recorder.seen.windows}
+            for window in _blocks(reader):
+                if (window[0] // rows, window[2] // cols) not in seen:
+                    reader.read(*window)
+
+    with mock.patch.object(raster, "open_band", open_band):
+        yield
+
+
+def _blocks(band: Band) -> Iterator[Window]:
+    height, width = band.grid.height_px, band.grid.width_px
+    rows, cols = band.block_shape_px
+    for top in range(0, height, rows):
+        for left in range(0, width, cols):
+            yield top, min(top + rows, height), left, min(left + cols, width)
 
 
 def recorded(source: BandSource, index_of: Callable[[Grid], SpanIndex]) -> Replay:
@@ -93,17 +135,6 @@ def decode(replays: Mapping[str, Replay]) -> None:
             with raster.open_band(href) as band:
                 for window in replay.windows:
                     band.read(*window)
-
-
-def without_pixels(replays: Mapping[str, Replay]) -> dict[str, Replay]:
-    """The windows alone, which is all that `decode` asks for."""
-    nothing = np.empty((0, 0))
-    return {
-        href: Replay(
-            seen.grid, seen.dtype, seen.block_shape_px, dict.fromkeys(seen.windows, nothing)
-        )
-        for href, seen in replays.items()
-    }
 
 
 def reduce_bands(index: SpanIndex, bands: list[Replay]) -> list[NDArray[np.float64]]:

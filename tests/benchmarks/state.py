@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extraction.worker import Worker
-from store import catalogue, db, parcels
+from store import catalogue, db
 from store.catalogue import BandSource, Claim, Scene
 from store.config import WorkerSettings
-from store.parcels import Campaign, campaigns
+from store.parcels import campaigns
+from store.parcels.campaigns import Campaign
+from store.parcels.importing import import_parcels
 from tests.benchmarks import server
 from tests.benchmarks.server import Server
 
@@ -59,7 +61,7 @@ class State:
     def import_parcels(self, file: Path) -> NDArray[np.int32]:
         """Import a parcel file as an agency would; the pids."""
         with closing(self.connect()) as conn:
-            parcels.import_parcels(
+            import_parcels(
                 conn,
                 self.campaign,
                 file,

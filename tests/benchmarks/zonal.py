@@ -74,7 +74,7 @@ def _exactextract(
     one = {"B04": pixels["B04"]}
     peers = {
         f"exactextract {strategy}, {len(bands)} bands": Way(
-            partial(exact.statistics, all_parcels, bands, GRID_10M), lambda s=strategy: s
+            partial(exact.statistics, all_parcels, bands, GRID_10M), partial(str, strategy)
         )
         for strategy in exact.STRATEGIES
         for bands in (pixels, one)
