@@ -94,7 +94,9 @@ BEGIN
         RETURN leaf;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('cbm_leaf'), of_campaign);
-    IF to_regclass(format('%I.%I', c.aoi, leaf)) IS NOT NULL THEN
+    -- Not to_regclass: it may still answer from before the lock.
+    IF EXISTS (SELECT FROM pg_class
+               WHERE relname = leaf AND relnamespace = c.aoi::regnamespace) THEN
         RETURN leaf;
     END IF;
     EXECUTE format('CREATE TABLE %1$I.%2$I (LIKE %1$I.%3$I INCLUDING ALL)', c.aoi, leaf, of_table);

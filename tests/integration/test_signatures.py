@@ -1,5 +1,7 @@
 """Signatures as they stand in the tables and in the views that the JRC's users know."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -134,3 +136,22 @@ def test_obsids_far_apart_go_to_partitions_of_their_own(state):
         f"hists_c{campaign}_0",
     )
     assert signatures.leaves(conn, campaign, 128, "s2")[0] == f"s2_c{campaign}_128"
+
+
+def test_workers_that_need_a_new_partition_at_once_all_get_it(state):
+    _, campaign = state
+    gate, found = threading.Barrier(4), []
+
+    def ask(obsid):
+        conn = db.connect("asker")
+        gate.wait()
+        found.append(signatures.leaves(conn, campaign, obsid, "s2"))
+        conn.close()
+
+    for first in range(1000, 3000, 200):
+        askers = [threading.Thread(target=ask, args=(first,)) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join()
+    assert len(found) == 40
