@@ -1,9 +1,10 @@
 """The registry of campaigns: where the tables' names come from, never from a request."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.users import User
 from store import db
 from store.errors import NotFoundError
 
@@ -41,6 +42,30 @@ def campaigns(conn: db.Connection, aois: Iterable[str]) -> list[Campaign]:
     return [
         Campaign(row.id, row.aoi, row.year, row.ptype, row.srid, tuple(row.kinds)) for row in found
     ]
+
+
+def campaigns_of(conn: db.Connection, user: User, aoi: str) -> list[Campaign]:
+    """The campaigns of an aoi.
+
+    Raises:
+        NotFoundError: there is no such aoi.
+        ForbiddenError: the user may not ask about it.
+    """
+    found = campaigns(conn, [aoi])
+    if not found:
+        raise NotFoundError(f"there is no aoi {aoi}")
+    user.require(aoi)
+    return found
+
+
+def asked_campaign(conn: db.Connection, user: User, asked: Mapping[str, Any]) -> Campaign:
+    """The campaign that a request names by the parameters aoi, year and ptype.
+
+    Raises:
+        NotFoundError: there is none.
+        ForbiddenError: the user may not ask about the aoi.
+    """
+    return choose(campaigns_of(conn, user, asked["aoi"]), asked["year"], asked["ptype"])
 
 
 def choose(found: Sequence[Campaign], year: int, ptype: str) -> Campaign:

@@ -6,10 +6,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from app.columns import Columns
+
+
+class Pieces(Protocol):
+    """A body piece by piece; a generator is one."""
+
+    def __iter__(self) -> Self:
+        """Itself."""
+
+    def __next__(self) -> bytes:
+        """The next piece."""
+
+    def close(self) -> None:
+        """No further piece is wanted."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +31,14 @@ class Reply:
 
     Attributes:
         status: of HTTP.
-        body: bytes.
+        body: bytes, or their generator for what is too much for the memory: its first piece is
+            waited for before the status is sent; if it fails later, the connection is cut.
         content_type: of the body.
         headers: others than the content type.
     """
 
     status: HTTPStatus
-    body: bytes
+    body: bytes | Pieces
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,14 +69,14 @@ def as_csv(table: Columns, filename: str) -> Reply:
     )
 
 
-def as_error(status: HTTPStatus, detail: str) -> Reply:
+def as_error(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> Reply:
     """A failure, as {"error": the status in words, "detail": what and why}."""
-    headers = {}
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Basic realm="CbM", charset="UTF-8"'
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = "5"
-    return Reply(status, _json({"error": status.phrase, "detail": detail}), headers=headers)
+    return Reply(status, _json({"error": status.phrase, "detail": detail}), headers=headers or {})
+
+
+def as_redirect(address: str) -> Reply:
+    """Go there, with GET."""
+    return Reply(HTTPStatus.SEE_OTHER, b"", "text/plain", {"Location": address})
 
 
 def _json(content: Any) -> bytes:

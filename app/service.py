@@ -3,17 +3,18 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Self
 
-from app import replies
+from app import replies, sessions
 from app.audit import Audit, Entry
-from app.errors import status_of
-from app.parameters import Parameter, parse
-from app.replies import Reply
+from app.errors import UnauthenticatedError, headers_of, status_of
+from app.replies import Pieces, Reply
+from app.request import Request
+from app.route import API_HEADERS, NOBODY, Call, Part, Route, Table, Who
 from app.settings import ApiSettings
 from app.users import Gate, User, claimed_name
 from store import db
@@ -26,35 +27,44 @@ _GENERAL = {
 }
 """What is said of failures whose own message is for the operator's log only."""
 
+LOGIN = "/login"
+"""Where people without a session are sent from a page."""
 
-@dataclass(frozen=True)
-class Route:
-    """A question that users may ask.
+
+@dataclass
+class Exchange:
+    """A request under way, and what became known of it.
 
     Attributes:
-        path: of its address.
-        meaning: one sentence for the documentation.
-        parameters: all that it knows.
-        answer: from connection, user and parameter values to the reply.
+        request: as it came.
+        at: when, UTC.
+        began: the same on the clock that measures, seconds.
+        route: the one that it means, once found.
+        user: who asks, once proved.
     """
 
-    path: str
-    meaning: str
-    parameters: tuple[Parameter, ...]
-    answer: Callable[[db.Connection, User, Mapping[str, Any]], Reply]
+    request: Request
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=time.perf_counter)
+    route: Route | None = None
+    user: User | None = None
 
 
 class Service:
     """Answers requests from a pool of connections; safe to use by many threads."""
 
-    def __init__(self, pool: db.Pool) -> None:
+    def __init__(self, pool: db.Pool, routes: Sequence[Route], parts: Sequence[Part] = ()) -> None:
         """Nothing is asked of the database yet."""
         self._pool = pool
+        self._table = Table(routes)
+        self._parts = {type(part): part for part in parts}
         self._gate = Gate()
         self._audit = Audit(pool)
 
     @classmethod
-    def of(cls, settings: ApiSettings) -> "Service":
+    def of(
+        cls, settings: ApiSettings, routes: Sequence[Route], parts: Sequence[Part] = ()
+    ) -> "Service":
         """A service on the database that PG* leads to, with the rights of role cbm_api only."""
 
         def connect() -> db.Connection:
@@ -63,55 +73,121 @@ class Service:
             return conn
 
         # One more than there are threads, for the audit.
-        return cls(db.Pool(settings.threads + 1, connect))
+        return cls(db.Pool(settings.threads + 1, connect), routes, parts)
 
-    def respond(self, route: Route, method: str, query: str, authorization: str | None) -> Reply:
-        """Answer one request to a route, and note it.
-
-        Args:
-            route: what is asked.
-            method: of HTTP, for the audit.
-            query: the query string as sent.
-            authorization: the header of that name.
-        """
-        at, began = datetime.now(UTC), time.perf_counter()
-        reply = _guarded(lambda: self._answer(route, query, authorization))
-        took_ms = (time.perf_counter() - began) * 1000
-        name = claimed_name(authorization)
-        self._audit.record(Entry(at, name, method, route.path, query, reply.status, took_ms))
+    def respond(self, request: Request) -> Reply:
+        """Answer a request, and note it when the last byte is sent."""
+        exchange = Exchange(request)
+        reply = self._guarded(exchange)
+        headers = exchange.route.headers if exchange.route else API_HEADERS
+        reply = replace(reply, headers={**headers, **reply.headers})
+        if isinstance(reply.body, _Streamed):
+            reply.body.ended = lambda failed: self._note(
+                exchange, HTTPStatus.INTERNAL_SERVER_ERROR if failed else reply.status
+            )
+        else:
+            self._note(exchange, reply.status)
         return reply
 
-    def _answer(self, route: Route, query: str, authorization: str | None) -> Reply:
+    def _guarded(self, exchange: Exchange) -> Reply:
+        """The answer, or the reply that its error deserves."""
+        try:
+            reply = self._answer(exchange)
+            if isinstance(reply.body, bytes):
+                return reply
+            return replace(reply, body=_Streamed(reply.body))
+        except UnauthenticatedError as error:
+            if exchange.route and exchange.route.who is Who.PAGE:
+                return replies.as_redirect(LOGIN)
+            return _refusal(error)
+        except Exception as error:
+            return _refusal(error)
+
+    def _answer(self, exchange: Exchange) -> Reply:
+        request = exchange.request
+        found = self._table.find(request.method, request.path)
+        exchange.route = found.route
+        exchange.user = self._admit(found.route, request)
+        asked = found.route.read(request, found.in_path)
+        call = Call(request, exchange.user, asked, self._gate, self._pool, self._parts)
+        return found.route.answer(call)
+
+    def _admit(self, route: Route, request: Request) -> User:
+        """Find out who asks; the one place where somebody is kept out before anything is read.
+
+        Raises:
+            UnauthenticatedError: nobody that is known.
+        """
+        if route.who is Who.ANYONE:
+            return NOBODY
         with self._pool.connection() as conn:
-            user = self._gate.admit(conn, authorization)
-            return route.answer(conn, user, parse(query, route.parameters))
+            user = sessions.user_of(conn, request)
+            return user or self._gate.admit(conn, request.authorization)
 
-    def alive(self) -> Reply:
-        """Whether the process answers at all."""
-        return replies.as_json({"status": "alive"})
+    def _note(self, exchange: Exchange, status: HTTPStatus) -> None:
+        """Remember a request that is over; the one place where it is done.
 
-    def ready(self) -> Reply:
-        """Whether the database answers and lets us read."""
-        return _guarded(self._ask_database)
-
-    def _ask_database(self) -> Reply:
-        with self._pool.connection() as conn:
-            db.one(conn, "SELECT FROM public.campaign LIMIT 1")
-        return replies.as_json({"status": "ready"})
+        Args:
+            exchange: all that is known of it.
+            status: of the reply; 500 when its body was cut.
+        """
+        if exchange.route and not exchange.route.audited:
+            return
+        asked = exchange.request
+        name = exchange.user.name if exchange.user else claimed_name(asked.authorization)
+        took_ms = (time.perf_counter() - exchange.began) * 1000
+        answered = (asked.method, asked.path, asked.query, status, took_ms)
+        self._audit.record(Entry(exchange.at, name or None, *answered))
 
     def close(self) -> None:
-        """Write what the audit still holds."""
+        """Let go of what the parts hold; write what the audit still holds."""
+        for part in self._parts.values():
+            part.close()
         self._audit.close()
 
 
-def _guarded(answer: Callable[[], Reply]) -> Reply:
-    """The answer, or the reply that its error deserves."""
-    try:
-        return answer()
-    except Exception as error:
-        status = status_of(error)
-        if status not in _GENERAL:
-            return replies.as_error(status, str(error))
-        number = secrets.token_hex(4)
-        _log.error("error %s: %s", number, error, exc_info=status == 500)
-        return replies.as_error(status, f"{_GENERAL[status]} (number {number} in the log)")
+class _Streamed:
+    """A body on its way, whose end is told.
+
+    Attributes:
+        ended: called once, with whether it failed.
+    """
+
+    ended: Callable[[bool], None]
+
+    def __init__(self, body: Pieces) -> None:
+        """Wait for the first piece: an error until then is still an answer of its own."""
+        self._body = body
+        self._first = next(body, b"")
+        self._failed = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first:
+            piece, self._first = self._first, b""
+            return piece
+        try:
+            return next(self._body)
+        except StopIteration:
+            raise
+        except Exception:
+            self._failed = True
+            _log.exception("an answer was cut")
+            raise
+
+    def close(self) -> None:
+        """Every server calls this at the end, whatever the end was."""
+        self._body.close()
+        self.ended(self._failed)
+
+
+def _refusal(error: Exception) -> Reply:
+    status = status_of(error)
+    headers = headers_of(error, status)
+    if status not in _GENERAL:
+        return replies.as_error(status, str(error), headers)
+    number = secrets.token_hex(4)
+    _log.error("error %s: %s", number, error, exc_info=status == 500)
+    return replies.as_error(status, f"{_GENERAL[status]} (number {number} in the log)", headers)

@@ -1,0 +1,55 @@
+"""What a request brings, whichever framework took it in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from app.errors import TooLargeError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes:
+        method: of HTTP, in capitals.
+        path: percent-decoded.
+        query: the query string as sent.
+        headers: by name in capitals.
+        stream: where the body is read from; ends with it.
+        remote: address of who asks, as the server sees it.
+        scheme: http or https, as the server sees it.
+        host: with the port, as the client wrote it.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    stream: BinaryIO
+    remote: str = ""
+    scheme: str = "http"
+    host: str = ""
+
+    def header(self, name: str) -> str | None:
+        """A header's value, or None."""
+        return self.headers.get(name.upper())
+
+    @property
+    def authorization(self) -> str | None:
+        """The header that HTTP Basic and tokens come in."""
+        return self.header("Authorization")
+
+    def body(self, most: int) -> bytes:
+        """The whole body.
+
+        Args:
+            most: bytes that are accepted.
+
+        Raises:
+            TooLargeError: it is longer.
+        """
+        body = self.stream.read(most + 1)
+        if len(body) > most:
+            raise TooLargeError(f"the body is longer than the {most} bytes that are accepted here")
+        return body
