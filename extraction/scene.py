@@ -1,6 +1,6 @@
 """Reducing one scene: all its bands for all parcels of a set, as signatures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -171,20 +171,21 @@ def _reduce_band(
 
 def _assembled(scene: Scene, found: dict[str, _Band], bands: list[str]) -> Outcome:
     """Put the bands, which may lie on grids of their own, on one list of parcels."""
-    members = np.unique(np.concatenate([band.members for band in found.values()]))
+    members = _all_members(found.values())
     stats = {name: _spread(found[name], members) for name in bands}
     classes = _spread(found[SCL], members) if SCL in found else None
     seen = np.any([table[:, 0] > 0 for table in stats.values()], axis=0)
     if classes is not None:
         seen |= classes[:, 1:].any(axis=1)
+    kept = slice(None) if seen.all() else seen  # the usual case copies nothing
     finest = min(found.values(), key=lambda band: band.grid.res_m)
     signatures = Signatures(
         scene.kind,
-        finest.index.pids[members[seen]],
-        finest.index.px[members[seen]],
-        _flags(found, finest, members)[seen],
-        {name: table[seen] for name, table in stats.items()},
-        classes[seen] if classes is not None else None,
+        finest.index.pids[members][kept],
+        finest.index.px[members][kept],
+        _flags(found, finest, members)[kept],
+        {name: table[kept] for name, table in stats.items()},
+        classes[kept] if classes is not None else None,
     )
     return Outcome(
         signatures,
@@ -192,6 +193,15 @@ def _assembled(scene: Scene, found: dict[str, _Band], bands: list[str]) -> Outco
         int((~seen).sum()),
         tuple(name for name in BANDS[scene.kind] if name not in found),
     )
+
+
+def _all_members(bands: Iterable[_Band]) -> npt.NDArray[np.int64]:
+    """Positions of the parcels with a pixel on any band's raster."""
+    bands = list(bands)
+    there = np.zeros(bands[0].index.pids.size, bool)
+    for band in bands:
+        there[band.members] = True
+    return np.flatnonzero(there)
 
 
 def _spread(band: _Band, members: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import shapely
-from affine import Affine
-from rasterio.features import rasterize
 
 from extraction import kernels
 from store.grid import Grid, Lattice
@@ -98,28 +96,80 @@ class Plan:
         return np.diff(self.starts)
 
 
-def build(
-    pids: npt.NDArray[np.int32], wkb: Sequence[bytes], lattice: Lattice, buffer_m: float = 0.0
-) -> SpanIndex:
-    """Find the pixels of parcels on a lattice.
+Spans = tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]
+]
+"""offsets, row, first, last, as in SpanIndex."""
 
-    Args:
-        pids: int32[n], ascending.
-        wkb: n (multi)polygons in the lattice's CRS.
-        lattice: where the pixels lie.
-        buffer_m: inward buffer in metres; a parcel it leaves without a pixel centre is used whole.
-    """
-    geometries = shapely.from_wkb(np.asarray(wkb, dtype=object))
-    rules = np.zeros(len(pids), np.uint8)
-    spans = _scan(shapely.buffer(geometries, -buffer_m) if buffer_m else geometries, lattice)
-    if buffer_m:
-        spans = _fill_gaps(spans, _scan(geometries, lattice), rules, Rule.UNBUFFERED)
-    empty = np.flatnonzero(np.diff(spans[0]) == 0)
-    if empty.size:
-        touched = _touched(geometries, empty, lattice)
-        spans = _fill_gaps(spans, touched, rules, Rule.TOUCHED)
-    px, bounds = kernels.span_bounds(*spans)
-    return SpanIndex(np.asarray(pids, np.int32), *spans, px, bounds, rules)
+
+@dataclass(frozen=True)
+class _Rings:
+    """Polygons as plain arrays: vertices (float64[v, 2]), where rings end, whose rings they are."""
+
+    xy: npt.NDArray[np.float64]
+    ring_ends: npt.NDArray[np.int64]
+    parcel_rings: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, geometries: npt.NDArray[np.object_]) -> "_Rings":
+        parts, owner = shapely.get_parts(geometries, return_index=True)
+        polygonal = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
+        rings, ring_part = shapely.get_rings(parts[polygonal], return_index=True)
+        xy, ring = shapely.get_coordinates(rings, return_index=True)
+        ring_ends = np.searchsorted(ring, np.arange(len(rings) + 1))
+        parcel_rings = np.searchsorted(owner[polygonal][ring_part], np.arange(len(geometries) + 1))
+        return cls(xy, ring_ends.astype(np.int64), parcel_rings.astype(np.int64))
+
+    def spans(self, lattice: Lattice) -> Spans:
+        """The pixels whose centre is inside."""
+        return kernels.scan_polygons(  # type: ignore[no-any-return]
+            (self.xy[:, 0] - lattice.x0_m) / lattice.res_m,
+            (lattice.y0_m - self.xy[:, 1]) / lattice.res_m,
+            self.ring_ends,
+            self.parcel_rings,
+        )
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Parcels in one CRS, taken apart once for all lattices in it."""
+
+    _pids: npt.NDArray[np.int32]
+    _geometries: npt.NDArray[np.object_]
+    _whole: _Rings
+    _buffered: _Rings | None
+
+    @classmethod
+    def of(
+        cls, pids: npt.NDArray[np.int32], wkb: Sequence[bytes], buffer_m: float = 0.0
+    ) -> "Outlines":
+        """Take parcels apart.
+
+        Args:
+            pids: int32[n], ascending.
+            wkb: n (multi)polygons.
+            buffer_m: inward buffer in metres.
+        """
+        geometries = shapely.from_wkb(np.asarray(wkb, dtype=object))
+        buffered = _Rings.of(shapely.buffer(geometries, -buffer_m)) if buffer_m else None
+        return cls(np.asarray(pids, np.int32), geometries, _Rings.of(geometries), buffered)
+
+    def on(self, lattice: Lattice) -> SpanIndex:
+        """Find the parcels' pixels on a lattice in their CRS.
+
+        A parcel that the buffer leaves without a pixel centre is used whole; one that has none
+        even so takes the pixels it touches.
+        """
+        rules = np.zeros(self._pids.size, np.uint8)
+        spans = (self._buffered or self._whole).spans(lattice)
+        if self._buffered:
+            spans = _fill_gaps(spans, self._whole.spans(lattice), rules, Rule.UNBUFFERED)
+        empty = np.flatnonzero(np.diff(spans[0]) == 0)
+        if empty.size:
+            touched = _touched(self._geometries, empty, lattice)
+            spans = _fill_gaps(spans, touched, rules, Rule.TOUCHED)
+        px, bounds = kernels.span_bounds(*spans)
+        return SpanIndex(self._pids, *spans, px, bounds, rules)
 
 
 def plan(
@@ -194,59 +244,27 @@ class SpanCache:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
-Spans = tuple[
-    npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]
-]
-"""offsets, row, first, last, as in SpanIndex."""
-
-
-def _scan(geometries: npt.NDArray[np.object_], lattice: Lattice) -> Spans:
-    parts, owner = shapely.get_parts(geometries, return_index=True)
-    polygonal = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
-    rings, ring_part = shapely.get_rings(parts[polygonal], return_index=True)
-    xy, ring = shapely.get_coordinates(rings, return_index=True)
-    ring_ends = np.searchsorted(ring, np.arange(len(rings) + 1)).astype(np.int64)
-    parcel_rings = np.searchsorted(
-        owner[polygonal][ring_part], np.arange(len(geometries) + 1)
-    ).astype(np.int64)
-    return kernels.scan_polygons(  # type: ignore[no-any-return]
-        (xy[:, 0] - lattice.x0_m) / lattice.res_m,
-        (lattice.y0_m - xy[:, 1]) / lattice.res_m,
-        ring_ends,
-        parcel_rings,
-    )
-
-
 def _touched(
     geometries: npt.NDArray[np.object_], which: npt.NDArray[np.int64], lattice: Lattice
 ) -> Spans:
     """Spans of all pixels that the chosen parcels touch; none for the others."""
-    found = [_touched_pixels(geometries[i], lattice) for i in which]
-    counts = np.zeros(len(geometries) + 1, np.int64)
-    counts[which + 1] = [len(pixels) for pixels in found]
-    pixels = np.concatenate(found).astype(np.int32)
-    return np.cumsum(counts), pixels[:, 0].copy(), pixels[:, 1].copy(), pixels[:, 1] + 1
-
-
-def _touched_pixels(geometry: shapely.Geometry, lattice: Lattice) -> npt.NDArray[np.int64]:
-    west, south, east, north = shapely.bounds(geometry)
-    col = int((west - lattice.x0_m) // lattice.res_m)
-    row = int((lattice.y0_m - north) // lattice.res_m)
-    width = int((east - lattice.x0_m) // lattice.res_m) - col + 1
-    height = int((lattice.y0_m - south) // lattice.res_m) - row + 1
-    transform = Affine(
-        lattice.res_m,
-        0,
-        lattice.x0_m + col * lattice.res_m,
-        0,
-        -lattice.res_m,
-        lattice.y0_m - row * lattice.res_m,
+    west, south, east, north = shapely.bounds(geometries[which]).T
+    col0 = np.floor((west - lattice.x0_m) / lattice.res_m).astype(np.int64)
+    row0 = np.floor((lattice.y0_m - north) / lattice.res_m).astype(np.int64)
+    width = np.floor((east - lattice.x0_m) / lattice.res_m).astype(np.int64) - col0 + 1
+    height = np.floor((lattice.y0_m - south) / lattice.res_m).astype(np.int64) - row0 + 1
+    size = width * height
+    owner = np.repeat(np.arange(which.size), size)
+    place = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    col, row = col0[owner] + place % width[owner], row0[owner] + place // width[owner]
+    x, y = lattice.x0_m + col * lattice.res_m, lattice.y0_m - row * lattice.res_m
+    hit = shapely.intersects(
+        shapely.box(x, y - lattice.res_m, x + lattice.res_m, y), geometries[which][owner]
     )
-    mask = rasterize([geometry], out_shape=(height, width), transform=transform, all_touched=True)
-    if not mask.any():
-        mask[0, 0] = 1  # a sliver along pixel edges: the pixel its corner lies in
-    pixels: npt.NDArray[np.int64] = np.argwhere(mask) + np.array([row, col])
-    return pixels
+    counts = np.zeros(len(geometries) + 1, np.int64)
+    np.add.at(counts, which[owner[hit]] + 1, 1)
+    first = col[hit].astype(np.int32)
+    return np.cumsum(counts), row[hit].astype(np.int32), first, first + 1
 
 
 def _fill_gaps(spans: Spans, more: Spans, rules: npt.NDArray[np.uint8], rule: Rule) -> Spans:

@@ -166,7 +166,7 @@ class Worker:
         with self._heartbeat(held) as checkpoint, raster.gdal_env(self._gdal_options):
             outcome = scenes.reduce_scene(
                 held.scene,
-                lambda lattice: self._index(conn, held, lattice),
+                self._indices(conn, held),
                 factor=scenes.conversion(held.scene, held.unit),
                 threads=self.settings.threads,
                 checkpoint=checkpoint,
@@ -197,17 +197,26 @@ class Worker:
             time.monotonic() - started,
         )
 
-    def _index(self, conn: db.Connection, held: Claim, lattice: Lattice) -> spans.SpanIndex:
-        index = self._cache.get(held.digest, lattice, held.buffer_m)
-        if index is None:
-            pids, wkb = reading.geometries(
-                conn, held.aoi, held.campaign_id, held.set_id, lattice.epsg
-            )
-            if not catalogue.extend(conn, held, self.settings.lease_s):
-                raise LostLeaseError("the parcels may have changed since the claim")
-            index = spans.build(pids, wkb, lattice, held.buffer_m)
-            self._cache.put(held.digest, lattice, held.buffer_m, index)
-        return index
+    def _indices(self, conn: db.Connection, held: Claim) -> Callable[[Lattice], spans.SpanIndex]:
+        """Give the span indices of a claim's parcels: cached ones, or built and then cached."""
+        outlines: dict[int, spans.Outlines] = {}
+
+        def index_on(lattice: Lattice) -> spans.SpanIndex:
+            index = self._cache.get(held.digest, lattice, held.buffer_m)
+            if index is None:
+                if lattice.epsg not in outlines:
+                    outlines[lattice.epsg] = self._outlines(conn, held, lattice.epsg)
+                index = outlines[lattice.epsg].on(lattice)
+                self._cache.put(held.digest, lattice, held.buffer_m, index)
+            return index
+
+        return index_on
+
+    def _outlines(self, conn: db.Connection, held: Claim, epsg: int) -> spans.Outlines:
+        pids, wkb = reading.geometries(conn, held.aoi, held.campaign_id, held.set_id, epsg)
+        if not catalogue.extend(conn, held, self.settings.lease_s):
+            raise LostLeaseError("the parcels may have changed since the claim")
+        return spans.Outlines.of(pids, wkb, held.buffer_m)
 
     @contextmanager
     def _heartbeat(self, held: Claim) -> Iterator[Callable[[], None]]:

@@ -1,7 +1,7 @@
 """Signatures: the stored statistics of parcels on scenes, one wide row per (parcel, scene)."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,18 +106,20 @@ def write(
         db.copy_binary(conn, (aoi, leaf_names[1]), [c[0] for c in keys + classes], stream)
 
 
-def _stat_rows(fixed: list[Column], stats: Mapping[str, npt.NDArray[np.float64]]) -> list[bytes]:
+def _stat_rows(
+    fixed: list[Column], stats: Mapping[str, npt.NDArray[np.float64]]
+) -> Iterator[bytes]:
     """Rows in binary COPY format; those with the same empty bands are packed together."""
     tables = list(stats.values())
-    empty = np.array([table[:, 0] == 0 for table in tables], dtype=bool)
-    patterns, group = np.unique(empty.T, axis=0, return_inverse=True)
-    chunks = []
-    for number, pattern in enumerate(patterns):
-        rows = np.flatnonzero(group.ravel() == number)
+    pattern = np.zeros(fixed[0][1].size, np.int64)
+    for n, table in enumerate(tables):
+        pattern |= (table[:, 0] == 0).astype(np.int64) << n
+    for empty in np.unique(pattern):
+        same = pattern == empty
+        rows = slice(None) if same.all() else same
         chosen = [(name, values[rows], kind) for name, values, kind in fixed]
-        bands = [(table[rows], bool(hollow)) for table, hollow in zip(tables, pattern, strict=True)]
-        chunks.append(_packed(chosen, bands, rows.size))
-    return chunks
+        bands = [(table[rows], bool(empty >> n & 1)) for n, table in enumerate(tables)]
+        yield _packed(chosen, bands, int(same.sum()))
 
 
 def _packed(

@@ -34,9 +34,8 @@ class ArrayBand:
 
 
 def planned(*geometries, band):
-    index = spans.build(
-        np.arange(len(geometries), dtype=np.int32), [g.wkb for g in geometries], GRID.lattice
-    )
+    pids = np.arange(len(geometries), dtype=np.int32)
+    index = spans.Outlines.of(pids, [g.wkb for g in geometries]).on(GRID.lattice)
     return index, spans.plan(index, band.grid, band.block_shape_px)
 
 

@@ -16,12 +16,8 @@ LATTICE = Lattice(32632, 10.0)
 
 
 def build(*geometries, lattice=LATTICE, buffer_m=0.0):
-    return spans.build(
-        np.arange(1, len(geometries) + 1, dtype=np.int32),
-        [g.wkb for g in geometries],
-        lattice,
-        buffer_m,
-    )
+    pids = np.arange(1, len(geometries) + 1, dtype=np.int32)
+    return spans.Outlines.of(pids, [g.wkb for g in geometries], buffer_m).on(lattice)
 
 
 def pixels(index, i):
