@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from app import users
+from app import audit, server, tokens, users
 from app.settings import ApiSettings
 from store import db
 from store.command import Program
@@ -30,9 +30,9 @@ def serve(bind: str, workers: int, pid: Path | None) -> None:
     """Serve the API under gunicorn until SIGTERM."""
     threads = ApiSettings.from_env().threads
     _refuse_taken(bind)
-    arguments = ["app.wsgi:application", f"--bind={bind}", f"--workers={workers}"]
-    arguments += ["--worker-class=gthread", f"--threads={threads}", "--graceful-timeout=20"]
-    arguments += ["--no-control-socket"]
+    server.prepare()
+    arguments = ["app.wsgi:application", "--config=python:app.server", f"--bind={bind}"]
+    arguments += [f"--workers={workers}", f"--threads={threads}"]
     arguments += [f"--pid={pid}"] if pid else []
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *arguments])  # noqa: S606 - own arguments, no shell
 
@@ -74,26 +74,107 @@ def users_password(name: str, password_stdin: bool) -> None:
 
 @users_group.command("list")
 def users_list() -> None:
-    """List the users and their aois."""
+    """List the users, their aois, and * where they are operators."""
     for user in users.everybody(db.connect("cbm-api")):
-        click.echo(f"{user.name}\t{' '.join(sorted(user.aois))}")
+        aois = (f"{aoi}*" if aoi in user.operated else aoi for aoi in sorted(user.aois))
+        click.echo(f"{user.name}\t{' '.join(aois)}")
 
 
 @users_group.command("grant")
 @click.argument("name")
 @click.argument("aoi")
-def users_grant(name: str, aoi: str) -> None:
-    """Let a user ask about an aoi."""
-    users.grant(db.connect("cbm-api"), name, aoi)
-    click.echo(f"{name} may ask about {aoi}")
+@click.option(
+    "--role",
+    type=click.Choice(users.ROLES),
+    default=users.ROLES[0],
+    show_default=True,
+    help="Operators also see how the aoi's extraction goes.",
+)
+def users_grant(name: str, aoi: str, role: str) -> None:
+    """Let a user ask about an aoi; granting again changes the role."""
+    users.grant(db.connect("cbm-api"), name, aoi, role)
+    click.echo(f"{name} may ask about {aoi} as {role}")
+
+
+@users_group.command("ungrant")
+@click.argument("name")
+@click.argument("aoi")
+def users_ungrant(name: str, aoi: str) -> None:
+    """Take a user's right to an aoi."""
+    users.ungrant(db.connect("cbm-api"), name, aoi)
+    click.echo(f"{name} may no longer ask about {aoi}")
 
 
 @users_group.command("remove")
 @click.argument("name")
 def users_remove(name: str) -> None:
-    """Remove a user with all rights."""
+    """Remove a user with all rights and tokens."""
     users.remove(db.connect("cbm-api"), name)
     click.echo(f"removed {name}")
+
+
+@main.group("tokens")
+def tokens_group() -> None:
+    """Tokens, by which scripts ask for a user: Authorization: Bearer <token>."""
+
+
+@tokens_group.command("create")
+@click.argument("name")
+@click.option("--expires", default="90d", show_default=True, help="Days such as 90d, or never.")
+@click.option("--note", default="", help="What it is for.")
+def tokens_create(name: str, expires: str, note: str) -> None:
+    """Make a token with a user's rights; it is shown now and never again."""
+    lives = tokens.lifetime(expires)
+    click.echo(tokens.create(db.connect("cbm-api"), name, lives, note))
+
+
+@tokens_group.command("list")
+@click.argument("name", required=False)
+def tokens_list(name: str | None) -> None:
+    """List all tokens or a user's: id, user, last day, note."""
+    for token in tokens.everyone(db.connect("cbm-api"), name):
+        until = f"until {token.expires_at:%Y-%m-%d}" if token.expires_at else "never expires"
+        click.echo(f"{token.id}\t{token.user_name}\t{until}\t{token.note}")
+
+
+@tokens_group.command("revoke")
+@click.argument("token_id")
+def tokens_revoke(token_id: str) -> None:
+    """End a token by its id; it counts at once."""
+    tokens.revoke(db.connect("cbm-api"), token_id)
+    click.echo(f"revoked {token_id}")
+
+
+@main.group("audit")
+def audit_group() -> None:
+    """Who asked what; a row per request."""
+
+
+@audit_group.command("show")
+@click.option("--user", "user_name", help="Only of this user, or claimed to be.")
+@click.option("--status", type=click.IntRange(100, 599), help="Only with this status.")
+@click.option("--days", type=click.IntRange(1), default=1, show_default=True, help="How far back.")
+@click.option("--most", type=click.IntRange(1), default=100, show_default=True, help="Rows.")
+def audit_show(user_name: str | None, status: int | None, days: int, most: int) -> None:
+    """Show the newest rows: time, user, token, address, status, ms, request."""
+    for row in audit.newest(db.connect("cbm-api"), user_name, status, days, most):
+        who = (row.user_name or "-", row.token_id or "-", row.address or "-")
+        asked = f"{row.method} {row.path}" + (f"?{row.query}" if row.query else "")
+        line = (f"{row.at:%Y-%m-%dT%H:%M:%SZ}", *who, row.status, f"{row.took_ms:.1f}", asked)
+        click.echo("\t".join(_on_one_line(str(cell)) for cell in line))
+
+
+@audit_group.command("prune")
+@click.option("--days", type=click.IntRange(30), help="Keep so many; CBM_AUDIT_DAYS if not given.")
+def audit_prune(days: int | None) -> None:
+    """Forget old rows now; the API does so by itself once a day."""
+    kept = days or ApiSettings.from_env().audit_days
+    click.echo(f"forgot {audit.prune(db.connect('cbm-api'), kept)} rows older than {kept} days")
+
+
+def _on_one_line(text: str) -> str:
+    """What strangers sent must not steer the operator's terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _password(from_stdin: bool) -> str:

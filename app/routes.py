@@ -39,7 +39,7 @@ ROUTES = (
 )
 """Every question that may be asked."""
 
-PARTS = (*routes_chips.PARTS, *routes_pages.PARTS)
+PARTS = (*routes_chips.PARTS, *routes_pages.PARTS, *routes_health.PARTS)
 """What a process keeps between requests for some of them."""
 
 

@@ -1,8 +1,11 @@
 """Routes for those who watch over the service."""
 
-from app import replies
+from http import HTTPStatus
+
+from app import metrics, replies
+from app.errors import ForbiddenError
 from app.replies import Reply
-from app.route import JSON, Answer, Call, Route, Who
+from app.route import JSON, Answer, Call, Part, Route, Who
 from store import db
 
 
@@ -14,6 +17,12 @@ def _ready(call: Call) -> Reply:
     with call.connection() as conn:
         db.one(conn, "SELECT FROM public.campaign LIMIT 1")
     return replies.as_json({"status": "ready"})
+
+
+def _metrics(call: Call) -> Reply:
+    if not metrics.may_read(call.request, call.part(metrics.Readers).token):
+        raise ForbiddenError("the figures are for this host itself, or for the token that is set")
+    return Reply(HTTPStatus.OK, metrics.exposition(call.pool), metrics.CONTENT_TYPE)
 
 
 def _status(word: str) -> Answer:
@@ -42,5 +51,18 @@ ROUTES = (
         audited=False,
         tag="health",
     ),
+    Route(
+        "/metrics",
+        "Figures for Prometheus: requests, connections, the queue of extraction",
+        (),
+        _metrics,
+        who=Who.ANYONE,
+        answers=(Answer("text/plain", {"type": "string"}, "cbm_database_up 1.0"),),
+        audited=False,
+        tag="health",
+    ),
 )
-"""Liveness and readiness."""
+"""Liveness, readiness and figures."""
+
+PARTS: tuple[type[Part], ...] = (metrics.Readers,)
+"""What a process keeps for them."""

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Self
 
-from app import replies, sessions
+from app import metrics, replies, sessions
 from app.audit import Audit, Entry
 from app.errors import UnauthenticatedError, headers_of, status_of
+from app.limits import Limits, client_address
 from app.replies import Pieces, Reply
 from app.request import Request
 from app.route import API_HEADERS, NOBODY, Call, Part, Route, Table, Who
@@ -53,13 +54,17 @@ class Exchange:
 class Service:
     """Answers requests from a pool of connections; safe to use by many threads."""
 
-    def __init__(self, pool: db.Pool, routes: Sequence[Route], parts: Sequence[Part] = ()) -> None:
+    def __init__(
+        self, settings: ApiSettings, pool: db.Pool, routes: Sequence[Route], parts: Sequence[Part]
+    ) -> None:
         """Nothing is asked of the database yet."""
         self._pool = pool
+        self._proxies = settings.proxies
+        self._limits = Limits.of(settings)
         self._table = Table(routes)
         self._parts = {type(part): part for part in parts}
-        self._gate = Gate()
-        self._audit = Audit(pool)
+        self._gate = Gate(self._limits)
+        self._audit = Audit(pool, settings.audit_days)
 
     @classmethod
     def of(
@@ -73,11 +78,13 @@ class Service:
             return conn
 
         # One more than there are threads, for the audit.
-        return cls(db.Pool(settings.threads + 1, connect), routes, parts)
+        return cls(settings, metrics.Pool(settings.threads + 1, connect), routes, parts)
 
     def respond(self, request: Request) -> Reply:
         """Answer a request, and note it when the last byte is sent."""
-        exchange = Exchange(request)
+        forwarded_for = request.header("X-Forwarded-For")
+        remote = client_address(request.remote, forwarded_for, self._proxies)
+        exchange = Exchange(replace(request, remote=remote))
         reply = self._guarded(exchange)
         headers = exchange.route.headers if exchange.route else API_HEADERS
         reply = replace(reply, headers={**headers, **reply.headers})
@@ -117,12 +124,16 @@ class Service:
 
         Raises:
             UnauthenticatedError: nobody that is known.
+            TooManyError: somebody who asks too often, or guesses.
         """
         if route.who is Who.ANYONE:
             return NOBODY
         with self._pool.connection() as conn:
-            user = sessions.user_of(conn, request)
-            return user or self._gate.admit(conn, request.authorization)
+            user = sessions.user_of(conn, request) or self._gate.admit(
+                conn, request.authorization, request.remote
+            )
+        self._limits.count(user.name)
+        return user
 
     def _note(self, exchange: Exchange, status: HTTPStatus) -> None:
         """Remember a request that is over; the one place where it is done.
@@ -131,13 +142,15 @@ class Service:
             exchange: all that is known of it.
             status: of the reply; 500 when its body was cut.
         """
-        if exchange.route and not exchange.route.audited:
+        asked, route, user = exchange.request, exchange.route, exchange.user
+        took_s = time.perf_counter() - exchange.began
+        metrics.count(route.path if route else "", asked.method, status, took_s)
+        if route and not route.audited:
             return
-        asked = exchange.request
-        name = exchange.user.name if exchange.user else claimed_name(asked.authorization)
-        took_ms = (time.perf_counter() - exchange.began) * 1000
-        answered = (asked.method, asked.path, asked.query, status, took_ms)
-        self._audit.record(Entry(exchange.at, name or None, *answered))
+        name = user.name if user else claimed_name(asked.authorization)
+        answered = (asked.method, asked.path, asked.query, status, took_s * 1000)
+        token_id = user.token_id if user else None
+        self._audit.record(Entry(exchange.at, name or None, *answered, token_id, asked.remote))
 
     def close(self) -> None:
         """Let go of what the parts hold; write what the audit still holds."""

@@ -1,4 +1,4 @@
-"""Users of the API: passwords as argon2 hashes in the database, rights per aoi."""
+"""Users of the API: passwords as argon2 hashes in the database, rights per aoi and role."""
 
 import binascii
 import hmac
@@ -7,14 +7,16 @@ import secrets
 import time
 from base64 import b64decode
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from app import tokens
 from app.errors import ForbiddenError, UnauthenticatedError
+from app.limits import Limits
 from store import db
 from store.errors import CallerError, ConflictError, NotFoundError
 
@@ -28,6 +30,9 @@ _REMEMBERED_S = 60.0
 _REMEMBERED_MOST = 1000
 _SHORTEST_PASSWORD = 8
 
+ROLES = ("reader", "operator")
+"""What a user may be for an aoi: operators also see how its extraction goes."""
+
 
 @dataclass(frozen=True)
 class User:
@@ -36,10 +41,14 @@ class User:
     Attributes:
         name: as in api_user.
         aois: those the user may ask about.
+        operated: those of them whose extraction the user may watch.
+        token_id: the token that proved who asks; None for a password.
     """
 
     name: str
     aois: frozenset[str]
+    operated: frozenset[str] = frozenset()
+    token_id: str | None = None
 
     def require(self, aoi: str) -> None:
         """Let only those pass who may ask about an aoi.
@@ -49,6 +58,17 @@ class User:
         """
         if aoi not in self.aois:
             raise ForbiddenError(f"user {self.name} has no right to aoi {aoi}")
+
+    def require_operator(self, aoi: str | None = None) -> None:
+        """Let only operators of an aoi pass, or of any aoi if none is named.
+
+        Raises:
+            ForbiddenError: the user is not.
+        """
+        if aoi is None and not self.operated:
+            raise ForbiddenError(f"user {self.name} is no operator")
+        if aoi is not None and aoi not in self.operated:
+            raise ForbiddenError(f"user {self.name} is no operator of aoi {aoi}")
 
 
 def credentials(authorization: str | None) -> tuple[str, str]:
@@ -66,6 +86,12 @@ def credentials(authorization: str | None) -> tuple[str, str]:
         raise UnauthenticatedError("the Authorization header is not base64") from None
     name, _, password = _decoded(raw).partition(":")
     return name, password
+
+
+def bearer(authorization: str | None) -> str | None:
+    """The token out of an Authorization header of the kind Bearer; None if it is another kind."""
+    scheme, _, text = (authorization or "").partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else None
 
 
 def claimed_name(authorization: str | None) -> str | None:
@@ -93,24 +119,44 @@ class Gate:
     removed user or a changed right counts at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         """Make a key of this process, and the hash that stands for users who do not exist."""
+        self._limits = limits
         self._key = secrets.token_bytes(32)
         self._nobody = _HASHER.hash(secrets.token_hex())
         self._right: OrderedDict[bytes, float] = OrderedDict()
         self._lock = Lock()
 
-    def admit(self, conn: db.Connection, authorization: str | None) -> User:
-        """Find out who asks; takes as long for unknown users as for wrong passwords.
+    def admit(self, conn: db.Connection, authorization: str | None, address: str) -> User:
+        """Find out who asks.
+
+        Args:
+            conn: an open connection.
+            authorization: the header of that name: HTTP Basic, or a token as Bearer.
+            address: where the request comes from.
 
         Raises:
             UnauthenticatedError: no credentials, or wrong ones.
+            TooManyError: wrong ones came too often from there.
         """
-        name, password = credentials(authorization)
-        row = _find(conn, name)
-        if not self._verify(row.password_hash if row else self._nobody, password):
-            raise UnauthenticatedError("the name or the password is wrong")
-        return User(name, frozenset(row.aois))
+        token = bearer(authorization)
+        if token is not None:
+            with self._limits.guarding(None, address):
+                return _by_token(conn, token)
+        return self.prove(conn, *credentials(authorization), address)
+
+    def prove(self, conn: db.Connection, name: str, password: str, address: str) -> User:
+        """Check a password; takes as long for unknown users as for wrong passwords.
+
+        Raises:
+            UnauthenticatedError: the name or the password is wrong.
+            TooManyError: wrong ones came too often from this address.
+        """
+        with self._limits.guarding(name, address):
+            row = _find(conn, name)
+            if not self._verify(row.password_hash if row else self._nobody, password) or not row:
+                raise UnauthenticatedError("the name or the password is wrong")
+            return _user(row)
 
     def _verify(self, stored: str, password: str) -> bool:
         proof = hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
@@ -130,25 +176,35 @@ class Gate:
         return True
 
 
+def _by_token(conn: db.Connection, text: str) -> User:
+    known = tokens.verified(conn, text)
+    row = known and _find(conn, known[1])
+    if not (known and row):
+        raise UnauthenticatedError("the token is unknown, revoked or expired")
+    return replace(_user(row), token_id=known[0])
+
+
+_USERS = """
+    SELECT name, password_hash,
+           array(SELECT aoi FROM public.api_grant WHERE user_name = name) AS aois,
+           array(SELECT aoi FROM public.api_grant
+                 WHERE user_name = name AND role = 'operator') AS operated
+    FROM public.api_user"""
+
+
 def _find(conn: db.Connection, name: str) -> Any:
     if not _NAME.fullmatch(name):
         return None
-    return db.one(
-        conn,
-        "SELECT password_hash, array(SELECT aoi FROM public.api_grant WHERE user_name = name) "
-        "AS aois FROM public.api_user WHERE name = %s",
-        (name,),
-    )
+    return db.one(conn, _USERS + " WHERE name = %s", (name,))
+
+
+def _user(row: Any) -> User:
+    return User(row.name, frozenset(row.aois), frozenset(row.operated))
 
 
 def everybody(conn: db.Connection) -> list[User]:
     """All users by name."""
-    found = db.rows(
-        conn,
-        "SELECT name, array(SELECT aoi FROM public.api_grant WHERE user_name = name) AS aois "
-        "FROM public.api_user ORDER BY name",
-    )
-    return [User(row.name, frozenset(row.aois)) for row in found]
+    return [_user(row) for row in db.rows(conn, _USERS + " ORDER BY name")]
 
 
 def add(conn: db.Connection, name: str, password: str, aois: tuple[str, ...] = ()) -> None:
@@ -193,8 +249,8 @@ def change_password(conn: db.Connection, name: str, password: str) -> None:
         raise NotFoundError(f"there is no user {name}")
 
 
-def grant(conn: db.Connection, name: str, aoi: str) -> None:
-    """Let a user ask about an aoi; granting twice changes nothing.
+def grant(conn: db.Connection, name: str, aoi: str, role: str = ROLES[0]) -> None:
+    """Let a user ask about an aoi, in a role; granting again changes the role.
 
     Raises:
         NotFoundError: there is no such user or aoi.
@@ -207,13 +263,25 @@ def grant(conn: db.Connection, name: str, aoi: str) -> None:
         )
     db.execute(
         conn,
-        "INSERT INTO public.api_grant (user_name, aoi) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        (name, aoi),
+        "INSERT INTO public.api_grant (user_name, aoi, role) VALUES (%s, %s, %s) "
+        "ON CONFLICT (user_name, aoi) DO UPDATE SET role = excluded.role",
+        (name, aoi, role),
     )
 
 
+def ungrant(conn: db.Connection, name: str, aoi: str) -> None:
+    """Take a user's right to an aoi; it counts at once.
+
+    Raises:
+        NotFoundError: the user has no such right.
+    """
+    given = "DELETE FROM public.api_grant WHERE user_name = %s AND aoi = %s"
+    if not db.execute(conn, given, (name, aoi)):
+        raise NotFoundError(f"user {name} has no right to aoi {aoi}")
+
+
 def remove(conn: db.Connection, name: str) -> None:
-    """Remove a user with all rights; what was written about past requests stays.
+    """Remove a user with all rights and tokens; what was written about past requests stays.
 
     Raises:
         NotFoundError: there is no such user.

@@ -150,6 +150,7 @@ def filled(cluster, template) -> Iterator[db.Connection]:
     with pytest.MonkeyPatch.context() as patch:
         for conn in _database(cluster, template, patch):
             patch.setenv("CBM_STATEMENT_TIMEOUT_S", "1")
+            patch.setenv("CBM_RATE_PER_S", "1e6")
             fill(conn)
             yield conn
 

@@ -7,6 +7,9 @@ import pytest
 
 from app import users
 from app.errors import ForbiddenError, UnauthenticatedError
+from app.limits import Allowance, Buckets, Limits
+
+LIMITS = Limits(Buckets(None), Allowance(1, 1))
 
 
 def basic(text: str | bytes) -> str:
@@ -66,7 +69,7 @@ def hashing(monkeypatch):
 
 
 def test_a_right_password_is_remembered_for_a_minute_and_a_wrong_one_never(clock, hashing):
-    gate, stored = users.Gate(), users._HASHER.hash("right-word")
+    gate, stored = users.Gate(LIMITS), users._HASHER.hash("right-word")
     assert gate._verify(stored, "right-word")
     clock.now += 59
     assert gate._verify(stored, "right-word")
@@ -80,21 +83,21 @@ def test_a_right_password_is_remembered_for_a_minute_and_a_wrong_one_never(clock
 
 
 def test_a_changed_hash_counts_at_once(hashing):
-    gate = users.Gate()
+    gate = users.Gate(LIMITS)
     assert gate._verify(users._HASHER.hash("right-word"), "right-word")
     assert not gate._verify(users._HASHER.hash("other-word"), "right-word")
 
 
 def test_the_memory_of_passwords_is_bounded(monkeypatch):
     monkeypatch.setattr(users, "_REMEMBERED_MOST", 2)
-    gate = users.Gate()
+    gate = users.Gate(LIMITS)
     for password in ("first-word", "other-word", "third-word"):
         assert gate._verify(users._HASHER.hash(password), password)
     assert len(gate._right) == 2
 
 
 def test_the_memory_holds_no_password(hashing):
-    gate = users.Gate()
+    gate = users.Gate(LIMITS)
     gate._verify(users._HASHER.hash("right-word"), "right-word")
     assert b"right-word" not in b"".join(gate._right)
     assert time.monotonic() < next(iter(gate._right.values())) <= time.monotonic() + 60

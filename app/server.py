@@ -1,0 +1,43 @@
+"""How gunicorn serves the API: the limits it keeps itself, and what it does when processes end.
+
+gunicorn reads this module as its configuration; `cbm-api serve` names it.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# A polygon in the address is the longest that is asked; gunicorn takes no longer line than this.
+limit_request_line = 8190
+limit_request_fields = 50
+limit_request_field_size = 8190
+
+worker_class = "gthread"
+graceful_timeout = 20
+keepalive = 5
+control_socket_disable = True
+
+_RUN_DIR = "CBM_RUN_DIR"
+_METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def prepare() -> None:
+    """Make the folder that all worker processes of a run share, named in the environment."""
+    folder = Path(tempfile.mkdtemp(prefix="cbm-api-"))
+    (folder / "metrics").mkdir()
+    os.environ[_RUN_DIR] = str(folder)
+    os.environ[_METRICS_DIR] = str(folder / "metrics")
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook
+    """Forget what a worker that ended had in use; what it counted stays."""
+    from prometheus_client import multiprocess  # noqa: PLC0415 - looks for its folder on import
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001 - gunicorn's hook
+    """Remove the run's folder."""
+    shutil.rmtree(os.environ[_RUN_DIR], ignore_errors=True)

@@ -1,0 +1,120 @@
+"""Tokens: how scripts prove for whom they ask, without a password; each can be revoked alone."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from store import db
+from store.errors import CallerError, NotFoundError
+
+_TEXT = re.compile(r"cbm_([0-9a-f]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
+_SPAN = re.compile(r"([1-9][0-9]{0,3})d", re.ASCII)
+_LONGEST_NOTE = 100
+
+
+@dataclass(frozen=True)
+class Token:
+    """What is known of a token; its secret is not.
+
+    Attributes:
+        id: its public part.
+        user_name: whose rights it has.
+        note: what its owner wrote about it.
+        created_at: UTC.
+        expires_at: UTC; None for never.
+    """
+
+    id: str
+    user_name: str
+    note: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+def lifetime(text: str) -> timedelta | None:
+    """How long a token shall live: days such as 90d; None for never.
+
+    Raises:
+        CallerError: it is neither.
+    """
+    if text == "never":
+        return None
+    days = _SPAN.fullmatch(text)
+    if not days:
+        raise CallerError(f"{text!r} is neither a number of days such as 90d nor never")
+    return timedelta(days=int(days[1]))
+
+
+def create(conn: db.Connection, user_name: str, lives: timedelta | None, note: str = "") -> str:
+    """Make a token of a user.
+
+    Args:
+        conn: a connection with the owner's rights.
+        user_name: whose rights it shall have.
+        lives: from now on; None for ever.
+        note: what it is for, up to 100 printable characters.
+
+    Returns:
+        Its text, which nobody can find out again.
+
+    Raises:
+        CallerError: the note cannot be used.
+        NotFoundError: there is no such user.
+    """
+    if len(note) > _LONGEST_NOTE or not (note.isprintable() or not note):
+        raise CallerError(f"the note is not up to {_LONGEST_NOTE} printable characters")
+    public, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+    made = db.execute(
+        conn,
+        "INSERT INTO public.api_token (id, user_name, secret_sha256, note, expires_at) "
+        "SELECT %s, name, %s, %s, now() + %s FROM public.api_user WHERE name = %s",
+        (public, _digest(secret), note, lives, user_name),
+    )
+    if not made:
+        raise NotFoundError(f"there is no user {user_name}")
+    return f"cbm_{public}_{secret}"
+
+
+def verified(conn: db.Connection, text: str) -> tuple[str, str] | None:
+    """Id and user of a token that is known, right and not expired; None for any other text."""
+    parts = _TEXT.fullmatch(text)
+    if not parts:
+        return None
+    row = db.one(
+        conn,
+        "SELECT id, user_name, secret_sha256 FROM public.api_token "
+        "WHERE id = %s AND (expires_at IS NULL OR expires_at > now())",
+        (parts[1],),
+    )
+    if row is None or not hmac.compare_digest(bytes(row.secret_sha256), _digest(parts[2])):
+        return None
+    return row.id, row.user_name
+
+
+def everyone(conn: db.Connection, user_name: str | None = None) -> list[Token]:
+    """All tokens, or those of one user, expired ones too, by user and age."""
+    found: list[Any] = db.rows(
+        conn,
+        "SELECT id, user_name, note, created_at, expires_at FROM public.api_token "
+        "WHERE %(name)s::text IS NULL OR user_name = %(name)s ORDER BY user_name, created_at",
+        {"name": user_name},
+    )
+    return [Token(*row) for row in found]
+
+
+def revoke(conn: db.Connection, public: str) -> None:
+    """End a token; it counts at once.
+
+    Raises:
+        NotFoundError: there is no token of this id.
+    """
+    if not db.execute(conn, "DELETE FROM public.api_token WHERE id = %s", (public,)):
+        raise NotFoundError(f"there is no token {public} (cbm-api tokens list)")
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
