@@ -1,0 +1,85 @@
+-- What the API tells beside signatures: weather and markers; and views that rank a parcel's
+-- observations with their statistics beside, so that a series reads the signatures once.
+
+SET ROLE cbm_owner;
+
+CREATE TABLE public.weather_cell (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    centre public.geometry(Point, 4326) NOT NULL
+);
+COMMENT ON TABLE public.weather_cell IS 'Points of a grid of daily weather such as ERA5''s.';
+CREATE UNIQUE INDEX weather_cell_place ON public.weather_cell (ST_X(centre), ST_Y(centre));
+CREATE INDEX weather_cell_centre ON public.weather_cell USING gist (centre);
+
+CREATE TABLE public.weather_day (
+    cell_id integer NOT NULL REFERENCES public.weather_cell ON DELETE CASCADE,
+    day date NOT NULL,
+    tmin_c real,
+    tmax_c real,
+    tmean_c real,
+    prec_mm real,
+    PRIMARY KEY (cell_id, day)
+);
+COMMENT ON COLUMN public.weather_day.day IS 'In UTC.';
+GRANT SELECT ON public.weather_cell, public.weather_day TO cbm_worker, cbm_api, cbm_analyst;
+
+CREATE TABLE public.marker (
+    campaign_id smallint NOT NULL REFERENCES public.campaign ON DELETE CASCADE,
+    code text NOT NULL,
+    marker text NOT NULL,
+    marker_type text NOT NULL DEFAULT '',
+    date_start date NOT NULL,
+    date_main date,
+    date_end date,
+    value_1 double precision,
+    value_2 double precision,
+    value_3 double precision,
+    practice text,
+    CHECK (date_end IS NULL OR date_start <= date_end),
+    PRIMARY KEY (campaign_id, code, marker, marker_type, date_start)
+);
+COMMENT ON TABLE public.marker IS 'What a marker found out about a parcel, by the agency''s id.';
+GRANT SELECT ON public.marker TO cbm_worker, cbm_api, cbm_analyst;
+
+-- As before, on top of one view per kind with the statistics beside the place: 1 is the scene to
+-- prefer where several show one overpass, per parcel and acquisition the one that covers most of
+-- the parcel, then the newest baseline, then the newest product.
+CREATE OR REPLACE FUNCTION public.cbm_make_preferred(of_aoi text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+DECLARE
+    k text;
+    counts text;
+    branches text;
+BEGIN
+    FOR k, counts IN
+        SELECT kind, string_agg(format('r.%s_count', lower(name)), ', ' ORDER BY position)
+        FROM public.band GROUP BY kind ORDER BY kind
+    LOOP
+        EXECUTE format(
+            'CREATE OR REPLACE VIEW %1$I.%2$I AS '
+            'SELECT s.acquisition, s.obstime, s.reference, row_number() OVER ('
+            'PARTITION BY r.campaign_id, r.pid, s.acquisition '
+            'ORDER BY greatest(%3$s)::double precision / greatest(r.px, 1) DESC, '
+            's.baseline DESC, s.produced_at DESC NULLS LAST, s.obsid DESC) AS place, r.* '
+            'FROM %1$I.%4$I r JOIN public.scene s USING (obsid)',
+            of_aoi, 'ranked_' || k, counts, k);
+        EXECUTE format('GRANT SELECT ON %I.%I TO cbm_worker, cbm_api, cbm_analyst',
+                       of_aoi, 'ranked_' || k);
+        branches := concat_ws(' UNION ALL ', branches, format(
+            'SELECT %L::text AS kind, campaign_id, pid, obsid, acquisition, obstime '
+            'FROM %I.%I WHERE place = 1', k, of_aoi, 'ranked_' || k));
+    END LOOP;
+    EXECUTE format('CREATE OR REPLACE VIEW %I.preferred AS %s', of_aoi, branches);
+    EXECUTE format('GRANT SELECT ON %I.preferred TO cbm_worker, cbm_api, cbm_analyst', of_aoi);
+END $$;
+
+DO $$
+DECLARE
+    a text;
+BEGIN
+    FOR a IN SELECT code FROM public.aoi LOOP
+        PERFORM public.cbm_make_preferred(a);
+    END LOOP;
+END $$;
+
+RESET ROLE;
