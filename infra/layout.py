@@ -1,0 +1,94 @@
+"""Which hosts and volumes a configuration means: names and addresses, before any cloud is asked.
+
+A host's name and address follow from its pool and number alone, so that no host moves when others
+come or go.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra.kinds import BASTION, KEPT_VOLUMES, KINDS, MEMBER, WORKER
+from infra.settings import Disk, Pool, Settings
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume to be: its resource's name, its duty, and whether it outlives the stack."""
+
+    name: str
+    duty: str
+    disk: Disk
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host to be.
+
+    Attributes:
+        name: within the stack; the server's name has the stack's prefix before it.
+        kinds: what it is.
+        flavor: by name.
+        address: fixed, in the private network.
+        security: names of its security groups within the stack.
+        volumes: what is attached to it, in this order.
+        public: it has a floating IP.
+        bastion: it answers ssh from the operators' networks.
+        eodata: it is on the provider's data network too.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    flavor: str
+    address: str
+    security: tuple[str, ...]
+    volumes: tuple[Volume, ...]
+    public: bool
+    bastion: bool
+    eodata: bool
+
+    @property
+    def spread(self) -> bool:
+        """It is a worker and nothing else: to be kept apart from its like."""
+        return self.kinds == (WORKER,)
+
+
+def hosts(settings: Settings) -> tuple[Host, ...]:
+    """All hosts of a stack."""
+    return tuple(
+        _host(settings, pool, number)
+        for pool in settings.pools
+        for number in range(1, pool.count + 1)
+    )
+
+
+def workers(settings: Settings) -> Pool | None:
+    """The pool that grows and shrinks: that of workers which are nothing else."""
+    return next((pool for pool in settings.pools if pool.kinds == (WORKER,)), None)
+
+
+def _host(settings: Settings, pool: Pool, number: int) -> Host:
+    kinds = [KINDS[kind] for kind in pool.kinds]
+    name = f"{pool.name}-{number}" if pool.kinds == (WORKER,) else pool.name
+    security = dict.fromkeys([MEMBER, *(group for kind in kinds for group in kind.security)])
+    duties = [duty for kind in kinds for duty in kind.volumes]
+    return Host(
+        name=name,
+        kinds=pool.kinds,
+        flavor=pool.flavor,
+        address=str(settings.network.cidr[kinds[0].first_address + number - 1]),
+        security=tuple(security),
+        volumes=_volumes(name, duties, settings.disks),
+        public=any(kind.public for kind in kinds),
+        bastion=BASTION in pool.kinds,
+        eodata=any(kind.eodata for kind in kinds) and settings.network.eodata is not None,
+    )
+
+
+def _volumes(host: str, duties: list[str], disks: Mapping[str, Disk]) -> tuple[Volume, ...]:
+    return tuple(
+        Volume(duty if kept else f"{host}-{duty}", duty, disks[duty], kept)
+        for duty in duties
+        if duty in disks
+        for kept in [duty in KEPT_VOLUMES]
+    )
