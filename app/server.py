@@ -4,6 +4,7 @@ gunicorn reads this module as its configuration; `cbm-api serve` names it.
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -29,6 +30,8 @@ def prepare() -> None:
     (folder / "metrics").mkdir()
     os.environ[_RUN_DIR] = str(folder)
     os.environ[_METRICS_DIR] = str(folder / "metrics")
+    # Without a key of the operator's, sessions last as long as the run.
+    os.environ.setdefault("CBM_SECRET_KEY", secrets.token_hex(32))
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's hook

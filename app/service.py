@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Self
+from typing import Any, Self
+from urllib.parse import quote
 
-from app import metrics, replies, sessions
+from app import metrics, replies
 from app.audit import Audit, Entry
 from app.errors import UnauthenticatedError, headers_of, status_of
 from app.limits import Limits, client_address
 from app.replies import Pieces, Reply
 from app.request import Request
 from app.route import API_HEADERS, NOBODY, Call, Part, Route, Table, Who
+from app.sessions import Sessions
 from app.settings import ApiSettings
 from app.users import Gate, User, claimed_name
 from store import db
@@ -62,7 +64,7 @@ class Service:
         self._proxies = settings.proxies
         self._limits = Limits.of(settings)
         self._table = Table(routes)
-        self._parts = {type(part): part for part in parts}
+        self._parts: dict[type[Any], Any] = {type(part): part for part in parts}
         self._gate = Gate(self._limits)
         self._audit = Audit(pool, settings.audit_days)
 
@@ -104,9 +106,7 @@ class Service:
                 return reply
             return replace(reply, body=_Streamed(reply.body))
         except UnauthenticatedError as error:
-            if exchange.route and exchange.route.who is Who.PAGE:
-                return replies.as_redirect(LOGIN)
-            return _refusal(error)
+            return _unauthenticated(exchange, error)
         except Exception as error:
             return _refusal(error)
 
@@ -129,7 +129,7 @@ class Service:
         if route.who is Who.ANYONE:
             return NOBODY
         with self._pool.connection() as conn:
-            user = sessions.user_of(conn, request) or self._gate.admit(
+            user = self._parts[Sessions].user_of(conn, request) or self._gate.admit(
                 conn, request.authorization, request.remote
             )
         self._limits.count(user.name)
@@ -194,6 +194,18 @@ class _Streamed:
         """Every server calls this at the end, whatever the end was."""
         self._body.close()
         self.ended(self._failed)
+
+
+def _unauthenticated(exchange: Exchange, error: UnauthenticatedError) -> Reply:
+    asked = exchange.request
+    if exchange.route and exchange.route.who is Who.PAGE:
+        onward = quote(f"{asked.path}?{asked.query}" if asked.query else asked.path)
+        return replies.as_redirect(f"{LOGIN}?next={onward}")
+    reply = _refusal(error)
+    if asked.header("X-Requested-With"):
+        # A page's script asks: with a challenge the browser would show a password box of its own.
+        return replace(reply, headers={})
+    return reply
 
 
 def _refusal(error: Exception) -> Reply:

@@ -202,6 +202,12 @@ def _user(row: Any) -> User:
     return User(row.name, frozenset(row.aois), frozenset(row.operated))
 
 
+def known(conn: db.Connection, name: str) -> tuple[User, str] | None:
+    """A user and the stored password hash; None if there is no such user."""
+    row = _find(conn, name)
+    return (_user(row), row.password_hash) if row else None
+
+
 def everybody(conn: db.Connection) -> list[User]:
     """All users by name."""
     return [_user(row) for row in db.rows(conn, _USERS + " ORDER BY name")]

@@ -14,6 +14,7 @@ export class ParcelMap {
     this.map = new maplibre.Map({
       container: box, style: { version: 8, sources: {}, layers: [] }, attributionControl: false,
       dragRotate: false, pitchWithRotate: false, touchPitch: false, maxZoom: 19, fadeDuration: 0,
+      transformRequest: (url) => ({ url, headers: { "X-Requested-With": "fetch" } }),
     });
     this.map.touchZoomRotate.disableRotation();
     this.map.addControl(new maplibre.NavigationControl({ showCompass: false }), "top-right");

@@ -29,16 +29,15 @@ function section(campaign) {
   return element("section", { className: "campaign" }, title, ...body);
 }
 
-function figures({ months, signatures, oldest, failures: failed, retried, state }) {
+function figures({ months, signatures, oldest, failures: told, retried }) {
   const sums = Object.fromEntries(Object.keys(STATES).map((name) => [name, months.reduce((sum, month) => sum + (month[name] ?? 0), 0)]));
   const all = Object.values(sums).reduce((sum, n) => sum + n, 0);
   const share = all ? Math.floor((sums.done / all) * 100) : 0;
-  const dead = failed.reduce((sum, { scenes }) => sum + scenes, 0) || sums.dead;
   return element("dl", { className: "figures" },
     figure("Extracted", `${share} %`, `${count(sums.done)} of ${count(all)} scenes`),
     figure("Waiting", count(sums.pending), oldest ? `oldest for ${since(oldest)}` : "nothing waits"),
-    figure("At work", count(sums.claimed), retried ? `${count(retried)} tried again after a failure` : state === "open" ? "campaign is open" : "campaign is closed"),
-    figure("Failed", count(dead), dead ? "see the reasons below" : "none", dead > 0),
+    figure("At work", count(sums.claimed), retried ? `${count(retried)} tried again after a failure` : "no retries"),
+    figure("Failed", count(sums.dead), !sums.dead ? "none" : told ? "see the reasons below" : "operators see the reasons", sums.dead > 0),
     figure("Parcel statistics", count(signatures), "rows, one per parcel and scene"));
 }
 
@@ -66,7 +65,7 @@ function charts(months, days) {
 }
 
 function failures({ failures: failed }) {
-  if (!failed.length) return [];
+  if (!failed?.length) return [];
   const head = element("tr", {}, ...["Reason", "Scenes", "For example"].map((text) => element("th", { scope: "col", textContent: text })));
   const lines = failed.map(({ reason, scenes, reference }) => element("tr", {},
     element("td", { className: "words", textContent: reason }), element("td", { textContent: count(scenes) }), element("td", { className: "words", textContent: reference })));

@@ -1,0 +1,108 @@
+"""What the pages say of campaigns: where they are, and how far their extraction is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.campaigns import Campaign, named
+from app.tiles import MAX_ZOOM, MIN_ZOOM
+from app.users import User
+from store import db
+
+_REASONS_MOST = 50
+_DAYS = 30
+
+_PLACES = """
+    SELECT c.id, c.units, c.start_date, c.end_date, c.state,
+           coalesce(sum(p.parcels), 0) AS parcels,
+           ST_XMin(e.box) AS west, ST_YMin(e.box) AS south,
+           ST_XMax(e.box) AS east, ST_YMax(e.box) AS north
+    FROM public.campaign AS c
+    LEFT JOIN public.parcel_set AS p ON p.campaign_id = c.id
+    LEFT JOIN LATERAL (SELECT ST_Extent(extent) AS box FROM public.parcel_set
+                       WHERE campaign_id = c.id) AS e ON true
+    WHERE c.id = ANY(%s)
+    GROUP BY c.id, e.box"""
+
+_WORK = """
+    FROM public.work AS w
+    JOIN public.parcel_set AS p ON p.id = w.set_id
+    JOIN public.scene AS s USING (obsid)
+    WHERE p.campaign_id = %(campaign)s"""
+
+_MONTHS = f"""
+    SELECT to_char(date_trunc('month', s.obstime), 'YYYY-MM-DD') AS month, w.state,
+           count(*) AS scenes, coalesce(sum(w.signatures), 0) AS signatures,
+           min(w.changed_at) AS oldest,
+           count(*) FILTER (WHERE w.state IN ('pending', 'claimed') AND w.failures > 0) AS retried
+    {_WORK} GROUP BY 1, 2 ORDER BY 1"""
+
+_ROWS_BY_DAY = f"""
+    SELECT day::date::text AS day, coalesce(sum(done.signatures), 0) AS rows
+    FROM generate_series(current_date - %(days)s + 1, current_date, '1 day') AS day
+    LEFT JOIN (SELECT w.changed_at, w.signatures {_WORK} AND w.state = 'done') AS done
+      ON done.changed_at >= day AND done.changed_at < day + interval '1 day'
+    GROUP BY 1 ORDER BY 1"""
+
+_FAILURES = f"""
+    SELECT coalesce(w.reason, 'no reason was written down') AS reason, count(*) AS scenes,
+           max(s.reference) AS reference
+    {_WORK} AND w.state = 'dead' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT %(most)s"""
+
+_EXAMPLES = "SELECT code FROM {parcels} WHERE campaign_id = %s ORDER BY pid LIMIT 3"
+
+
+def overview(conn: db.Connection, found: Sequence[Campaign]) -> list[dict[str, Any]]:
+    """Campaigns as the parcel page needs them: units of series, bounds in degrees, examples."""
+    places = {row.id: row for row in db.rows(conn, _PLACES, ([c.id for c in found],))}
+    return [_place(conn, campaign, places[campaign.id]) for campaign in found]
+
+
+def _place(conn: db.Connection, campaign: Campaign, row: Any) -> dict[str, Any]:
+    bounds = [row.west, row.south, row.east, row.north]
+    examples = db.rows(conn, named(_EXAMPLES, campaign), (campaign.id,))
+    return {
+        **_name(campaign),
+        "units": row.units,
+        "start": row.start_date.isoformat(),
+        "end": row.end_date.isoformat(),
+        "parcels": int(row.parcels),
+        "bounds": None if row.west is None else bounds,
+        "min_zoom": MIN_ZOOM,
+        "max_zoom": MAX_ZOOM,
+        "examples": [example.code for example in examples],
+    }
+
+
+def progress(conn: db.Connection, user: User, campaign: Campaign) -> dict[str, Any]:
+    """How far a campaign's extraction is.
+
+    Returns:
+        scenes by state per month of acquisition, rows in all and per day (UTC), since when the
+        oldest waits, how many are tried again, and failures by reason (for operators only, since
+        reasons name where scenes lie; None for others).
+    """
+    params = {"campaign": campaign.id, "days": _DAYS, "most": _REASONS_MOST}
+    months = db.rows(conn, _MONTHS, params)
+    waiting = [row.oldest for row in months if row.state == "pending"]
+    days = db.rows(conn, _ROWS_BY_DAY, params)
+    failures = db.rows(conn, _FAILURES, params) if campaign.aoi in user.operated else None
+    return {
+        **_name(campaign),
+        "months": _by_month(months),
+        "days": [{"day": row.day, "rows": int(row.rows)} for row in days],
+        "signatures": sum(int(row.signatures) for row in months),
+        "oldest": min(waiting).isoformat() if waiting else None,
+        "retried": sum(row.retried for row in months),
+        "failures": None if failures is None else [row._asdict() for row in failures],
+    }
+
+
+def _by_month(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    months: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        months.setdefault(row.month, {"month": row.month})[row.state] = row.scenes
+    return list(months.values())
+
+
+def _name(campaign: Campaign) -> dict[str, Any]:
+    return {"aoi": campaign.aoi, "year": campaign.year, "ptype": campaign.ptype}

@@ -1,0 +1,82 @@
+"""Parcels as vector tiles, made by PostGIS: https://github.com/mapbox/vector-tile-spec (2.1)."""
+
+import hashlib
+from dataclasses import dataclass
+
+from app.campaigns import Campaign, named
+from store import db
+
+MIN_ZOOM = 11
+"""A tile of it is 12 km wide at 52 degrees north and holds some thousand parcels."""
+
+MAX_ZOOM = 15
+"""Browsers enlarge its tiles: 4096 steps on 800 m are finer than parcels are surveyed."""
+
+_MOST_PARCELS = 50_000
+
+_STATE = """
+    SELECT id, digest FROM public.parcel_set
+    WHERE campaign_id = %(campaign)s
+      AND extent && ST_Transform(ST_TileEnvelope(%(z)s, %(x)s, %(y)s), 4326)
+    ORDER BY id"""
+
+# Outlines are thinned in their own CRS, to a twelfth of a thousandth of the tile's width (half a
+# pixel on a screen), before they are transformed: that is most of the work.
+_TILE = """
+    WITH tile AS MATERIALIZED (
+        SELECT envelope, box, (ST_XMax(box) - ST_XMin(box)) / 1024 AS step
+        FROM (SELECT envelope, ST_Transform(ST_Expand(envelope, %(margin)s), %(srid)s) AS box
+              FROM ST_TileEnvelope(%(z)s, %(x)s, %(y)s) AS envelope) AS e),
+    parcel AS (
+        SELECT p.code, p.crop_name AS crop,
+               ST_AsMVTGeom(
+                   ST_Transform(ST_Simplify(p.geom, tile.step / 2, true), 3857),
+                   tile.envelope, 4096, 64, true) AS geom
+        FROM {parcels} AS p, tile
+        WHERE p.campaign_id = %(campaign)s AND p.geom && tile.box
+        LIMIT %(most)s)
+    SELECT ST_AsMVT(parcel, 'parcels', 4096, 'geom') AS tile FROM parcel WHERE geom IS NOT NULL"""
+
+_WORLD_M = 40_075_016.7
+"""Width of the world in EPSG:3857."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tile lies.
+
+    Attributes:
+        z: zoom.
+        x: column, from the west.
+        y: row, from the north.
+    """
+
+    z: int
+    x: int
+    y: int
+
+    @property
+    def exists(self) -> bool:
+        """Whether the zoom has such a tile."""
+        return max(self.x, self.y) < 1 << self.z
+
+
+def state(conn: db.Connection, campaign: Campaign, place: Place) -> str | None:
+    """What a tile's content follows from: changes whenever the content may; None if it is empty."""
+    found = db.rows(conn, _STATE, _params(campaign, place))
+    if not found or campaign.srid is None:
+        return None
+    text = f"{place} {campaign.id} {[tuple(row) for row in found]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def tile(conn: db.Connection, campaign: Campaign, place: Place) -> bytes:
+    """The parcels of a tile: layer parcels, with their code and crop."""
+    margin = _WORLD_M / (1 << place.z) / 64
+    params = {**_params(campaign, place), "srid": campaign.srid, "margin": margin}
+    row = db.one(conn, named(_TILE, campaign), {**params, "most": _MOST_PARCELS})
+    return bytes(row.tile)
+
+
+def _params(campaign: Campaign, place: Place) -> dict[str, int]:
+    return {"campaign": campaign.id, "z": place.z, "x": place.x, "y": place.y}
