@@ -1,0 +1,1 @@
+"""Chips: small images cut out of scenes, and backgrounds to lay them on."""
