@@ -12,16 +12,14 @@ _REASONS_MOST = 50
 _DAYS = 30
 
 _PLACES = """
-    SELECT c.id, c.units, c.start_date, c.end_date, c.state,
+    SELECT c.id, c.units, c.start_date, c.end_date,
            coalesce(sum(p.parcels), 0) AS parcels,
-           ST_XMin(e.box) AS west, ST_YMin(e.box) AS south,
-           ST_XMax(e.box) AS east, ST_YMax(e.box) AS north
+           min(ST_XMin(p.extent)) AS west, min(ST_YMin(p.extent)) AS south,
+           max(ST_XMax(p.extent)) AS east, max(ST_YMax(p.extent)) AS north
     FROM public.campaign AS c
     LEFT JOIN public.parcel_set AS p ON p.campaign_id = c.id
-    LEFT JOIN LATERAL (SELECT ST_Extent(extent) AS box FROM public.parcel_set
-                       WHERE campaign_id = c.id) AS e ON true
     WHERE c.id = ANY(%s)
-    GROUP BY c.id, e.box"""
+    GROUP BY c.id"""
 
 _WORK = """
     FROM public.work AS w

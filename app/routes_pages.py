@@ -8,6 +8,8 @@ from urllib.parse import quote
 from app import progress, replies, sessions, tiles
 from app.asked import CAMPAIGN
 from app.campaigns import asked_campaign, campaigns
+from app.chips.backgrounds import Background
+from app.chips.studio import Studio
 from app.errors import TooManyError, UnauthenticatedError
 from app.pages import HEADERS, Pages, fresh, squeeze, takes_gzip
 from app.parameters import Domain, Parameter, plain_text, whole_within
@@ -15,6 +17,9 @@ from app.replies import Reply
 from app.route import FORM, JSON, Answer, Call, Part, Route, Who
 from app.sessions import Sessions
 
+_PNG = "image/png"
+_TILE_PX = 256
+_LARGEST_ZOOM = 19
 _MVT = "application/vnd.mapbox-vector-tile"
 _HTML = "text/html; charset=utf-8"
 _OURS = re.compile(r"/(?:status|docs)?(?:\?[\x21-\x7e]*)?")
@@ -110,7 +115,21 @@ def _tile(call: Call) -> Reply:
 def _campaigns(call: Call) -> Reply:
     with call.connection() as conn:
         found = progress.overview(conn, campaigns(conn, call.user.aois))
-    return replies.as_json({"user": call.user.name, "campaigns": found, "background": None})
+    sources = call.part(Studio).sources
+    source = sources.known.get(sources.default)
+    background = source and {"attribution": source.attribution}
+    return replies.as_json({"user": call.user.name, "campaigns": found, "background": background})
+
+
+def _background(call: Call) -> Reply:
+    place = tiles.Place(*(call.asked[name] for name in ("z", "x", "y")))
+    studio = call.part(Studio)
+    source = studio.sources.choose(studio.sources.default)
+    image = studio.image(Background(source, *place.centre, _TILE_PX, place.ground_m, "png"))
+    headers = {"Cache-Control": "private, max-age=86400"}
+    if image is None:
+        return Reply(HTTPStatus.NO_CONTENT, b"", _PNG, headers)
+    return Reply(HTTPStatus.OK, image, _PNG, headers)
 
 
 def _progress(call: Call) -> Reply:
@@ -122,10 +141,11 @@ def _progress(call: Call) -> Reply:
 
 _NEXT = Parameter("next", "page to go to after the login", plain_text, default="/")
 _PLACE = (
-    Parameter("z", "zoom", whole_within(tiles.MIN_ZOOM, tiles.MAX_ZOOM), example=13),
-    Parameter("x", "column", whole_within(0, (1 << tiles.MAX_ZOOM) - 1), example=4218),
-    Parameter("y", "row", whole_within(0, (1 << tiles.MAX_ZOOM) - 1), example=2702),
+    Parameter("x", "column", whole_within(0, (1 << _LARGEST_ZOOM) - 1), example=4218),
+    Parameter("y", "row", whole_within(0, (1 << _LARGEST_ZOOM) - 1), example=2702),
 )
+_ZOOM = Parameter("z", "zoom", whole_within(tiles.MIN_ZOOM, tiles.MAX_ZOOM), example=13)
+_ANY_ZOOM = Parameter("z", "zoom", whole_within(0, _LARGEST_ZOOM), example=13)
 
 ROUTES: tuple[Route, ...] = (
     *map(_page, _PAGES),
@@ -184,9 +204,18 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "/tiles/{aoi}/{year}/{z}/{x}/{y}",
         "Parcels as a vector tile (MVT) of the usual web-mercator scheme",
-        (*CAMPAIGN, *_PLACE),
+        (*CAMPAIGN, _ZOOM, *_PLACE),
         _tile,
         answers=(Answer(_MVT), Answer(_MVT, meaning="no parcel there", status=204)),
+        tag="pages",
+    ),
+    Route(
+        "/page/background/{z}/{x}/{y}",
+        "A tile of the background that the operator has named, if any",
+        (_ANY_ZOOM, *_PLACE),
+        _background,
+        answers=(Answer(_PNG), Answer(_PNG, meaning="nothing there", status=204)),
+        audited=False,
         tag="pages",
     ),
     Route(

@@ -1,6 +1,7 @@
 """Parcels as vector tiles, made by PostGIS: https://github.com/mapbox/vector-tile-spec (2.1)."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 from app.campaigns import Campaign, named
@@ -13,6 +14,9 @@ MAX_ZOOM = 15
 """Browsers enlarge its tiles: 4096 steps on 800 m are finer than parcels are surveyed."""
 
 _MOST_PARCELS = 50_000
+
+_WORLD_M = 40_075_016.7
+"""Width of the world in EPSG:3857."""
 
 _STATE = """
     SELECT id, digest FROM public.parcel_set
@@ -37,9 +41,6 @@ _TILE = """
         LIMIT %(most)s)
     SELECT ST_AsMVT(parcel, 'parcels', 4096, 'geom') AS tile FROM parcel WHERE geom IS NOT NULL"""
 
-_WORLD_M = 40_075_016.7
-"""Width of the world in EPSG:3857."""
-
 
 @dataclass(frozen=True)
 class Place:
@@ -54,6 +55,18 @@ class Place:
     z: int
     x: int
     y: int
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Longitude and latitude of its middle, degrees."""
+        tiles = 1 << self.z
+        north = math.pi * (1 - 2 * (self.y + 0.5) / tiles)
+        return (self.x + 0.5) / tiles * 360 - 180, math.degrees(math.atan(math.sinh(north)))
+
+    @property
+    def ground_m(self) -> float:
+        """Length of its sides on the ground at its middle, metres."""
+        return _WORLD_M / (1 << self.z) * math.cos(math.radians(self.centre[1]))
 
     @property
     def exists(self) -> bool:

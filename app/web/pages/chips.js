@@ -2,6 +2,7 @@
 import { ask } from "./api.js";
 import { $, choice, dayText, element, isoDay, say } from "./dom.js";
 
+const SIZE_M = 960;
 const COMPOSITES = { B04_B03_B02: "Natural", B08_B04_B03: "Infrared", B11_B08_B04: "Short-wave" };
 
 export class Chips {
@@ -52,7 +53,7 @@ export class Chips {
     this.#frame(element("p", { textContent: "Reading the scene …" }), "", true);
     try {
       const day = isoDay(time);
-      const asked = { ...this.parcel, start_date: day, end_date: day, bands: this.composite };
+      const asked = { ...this.parcel, start_date: day, end_date: day, bands: this.composite, chipsize: SIZE_M, withGeometry: "True", format: "json" };
       const { chips } = await ask("/query/chipsByParcelID", asked, waiting.signal);
       if (!chips.length) return this.#frame(element("p", { textContent: "There is no image of this day." }));
       this.#frame(await image(chips[0], time), `${dayText(time)} · ${COMPOSITES[this.composite]} (${this.composite.replaceAll("_", ", ")})`);

@@ -82,7 +82,8 @@ export class ParcelMap {
       { id: "chosen", type: "line", source: "chosen", paint: { "line-color": colour("chosen"), "line-width": 3 } },
     ];
     if (this.background) {
-      sources.background = { type: "raster", tileSize: 256, maxzoom: 19, ...this.background };
+      const address = `${location.origin}/page/background/{z}/{x}/{y}`;
+      sources.background = { type: "raster", tiles: [address], tileSize: 256, maxzoom: 19, ...this.background };
       layers.splice(1, 0, { id: "background", type: "raster", source: "background" });
     }
     return { version: 8, sources, layers };
