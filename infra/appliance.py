@@ -308,7 +308,7 @@ class Server(pulumi.ComponentResource):
         return floating.address
 
 
-class Appliance(pulumi.ComponentResource):
+class Appliance:
     """All of a stack."""
 
     def __init__(
@@ -326,7 +326,6 @@ class Appliance(pulumi.ComponentResource):
             found: what the cloud has of what the settings name.
             kept: volumes to take in again, see `Volumes`.
         """
-        super().__init__("cbm:infra:Appliance", settings.stack)
         labels = Labels(settings)
         self.volumes = Volumes(labels, hosts, kept)
         place = Place(
@@ -344,7 +343,6 @@ class Appliance(pulumi.ComponentResource):
         self.servers = [Server(host, labels, place) for host in hosts]
         if settings.bucket:
             _bucket(settings.bucket, labels)
-        self.register_outputs({})
 
     def outputs(self, settings: Settings) -> dict[str, object]:
         """What the inventory is made of, see `infra.inventory`."""

@@ -96,13 +96,13 @@ def _networks(settings: Settings, networks: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _zones(cloud: Connection, settings: Settings) -> Iterator[str]:
-    asked = (
-        ("availability_zone", settings.zone, cloud.compute.availability_zones),
-        ("volume_zone", settings.volume_zone, cloud.volume.availability_zones),
+    asked: tuple[tuple[str, str | None, Any], ...] = (
+        ("availability_zone", settings.zone, cloud.compute),
+        ("volume_zone", settings.volume_zone, cloud.block_storage),
     )
-    for key, zone, list_zones in asked:
+    for key, zone, service in asked:
         if zone:
-            names = {one.name for one in list_zones()}
+            names = {one.name for one in service.availability_zones()}
             if zone not in names:
                 yield _unknown(key, zone, names - {"internal"})
 

@@ -1,0 +1,153 @@
+"""What a stack costs, from what the cloud says is running and a file of prices."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.cloud import Thing
+from infra.errors import InfraError
+
+HOURS_A_MONTH = 730.0
+HOURS_A_YEAR = 8760.0
+
+
+@dataclass(frozen=True)
+class Prices:
+    """A price table.
+
+    Attributes:
+        currency: of all prices.
+        flavors: an hour of a server, by flavor.
+        volume_gb_month: a GB for a month, by volume type; `default` for those without an entry.
+        floating_ip_hour: an hour of an address.
+    """
+
+    currency: str
+    flavors: Mapping[str, float]
+    volume_gb_month: Mapping[str, float]
+    floating_ip_hour: float
+
+    def volume_gb_hour(self, volume_type: str | None) -> float:
+        """The price of a GB for an hour."""
+        month = self.volume_gb_month.get(volume_type or "", self.volume_gb_month["default"])
+        return month / HOURS_A_MONTH
+
+
+@dataclass(frozen=True)
+class Line:
+    """Things alike that run: how many, since when the first of them, and what they cost.
+
+    Attributes:
+        what: a flavor, a volume type, or floating IPs.
+        count: how many; of volumes their GB.
+        since: when the oldest was made.
+        per_hour: of all, now; None if the price is not in the table.
+        so_far: of all that run now, since each was made; None likewise.
+    """
+
+    what: str
+    count: int
+    since: datetime
+    per_hour: float | None
+    so_far: float | None
+
+
+def prices(path: Path) -> Prices:
+    """Read a price table; infra/prices.example.yaml shows its form.
+
+    Raises:
+        InfraError: there is none, or something in it is missing or no price.
+    """
+    try:
+        table: Mapping[str, Any] = yaml.safe_load(path.read_text())
+        return Prices(
+            str(table["currency"]),
+            _numbers(table["flavors"]),
+            {"default": 0.0} | _numbers(table["volume_gb_month"]),
+            float(table["floating_ip_hour"]),
+        )
+    except FileNotFoundError as error:
+        raise InfraError(
+            f"there is no price table {path}: copy infra/prices.example.yaml and put your "
+            "provider's prices in"
+        ) from error
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InfraError(f"{path} is not a price table: {error!r}") from error
+
+
+def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(price) for name, price in table.items()}
+
+
+def lines(things: Iterable[Thing], table: Prices, now: datetime) -> list[Line]:
+    """What runs, kind by kind.
+
+    Args:
+        things: of one stack.
+        table: of prices.
+        now: timezone-aware.
+    """
+    rows: dict[str, list[tuple[int, datetime, float | None]]] = {}
+    for thing in things:
+        if thing.kind in ("Instance", "Volume", "FloatingIp"):
+            what, units, price = _priced(thing, table)
+            rows.setdefault(what, []).append((units, _time(thing.made), price))
+    return [_line(what, rows[what], now) for what in sorted(rows)]
+
+
+def _priced(thing: Thing, table: Prices) -> tuple[str, int, float | None]:
+    if thing.kind == "Instance":
+        flavor = thing.facts["flavorName"]
+        return f"server {flavor}", 1, table.flavors.get(flavor)
+    if thing.kind == "Volume":
+        kind = thing.facts["volumeType"]
+        return f"volume {kind} (GB)", thing.facts["size"], table.volume_gb_hour(kind)
+    return "floating IP", 1, table.floating_ip_hour
+
+
+def _line(what: str, rows: list[tuple[int, datetime, float | None]], now: datetime) -> Line:
+    known = [(units * price, made) for units, made, price in rows if price is not None]
+    complete = len(known) == len(rows)
+    return Line(
+        what,
+        sum(units for units, _, _ in rows),
+        min(made for _, made, _ in rows),
+        sum(price for price, _ in known) if complete else None,
+        sum(price * (now - made).total_seconds() / 3600 for price, made in known)
+        if complete
+        else None,
+    )
+
+
+def _time(text: str) -> datetime:
+    """A time of the API; it is UTC whether it says so or not."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def table(rows: Iterable[Line], currency: str) -> str:
+    """The lines and their sum, as text; what has no price is said to have none."""
+    rows = list(rows)
+    text = [f"{'what':28} {'number':>8}  {'since (UTC)':16} {'per hour':>10} {'so far':>12}"]
+    text += [
+        f"{row.what:28} {row.count:8d}  {row.since:%Y-%m-%d %H:%M} "
+        f"{_money(row.per_hour, 4):>10} {_money(row.so_far, 2):>12}"
+        for row in rows
+    ]
+    hour, total = (sum(v for v in col if v is not None) for col in _columns(rows))
+    text.append(f"{f'sum in {currency}':54} {_money(hour, 4):>10} {_money(total, 2):>12}")
+    if any(row.per_hour is None for row in rows):
+        text.append("the sum lacks what has no price in the table")
+    return "\n".join(text)
+
+
+def _columns(rows: list[Line]) -> tuple[list[float | None], list[float | None]]:
+    return [row.per_hour for row in rows], [row.so_far for row in rows]
+
+
+def _money(value: float | None, digits: int) -> str:
+    return "no price" if value is None else f"{value:.{digits}f}"
