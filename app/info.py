@@ -21,7 +21,12 @@ def info(conn: db.Connection, found: Sequence[Campaign]) -> dict[str, Any]:
         _add(entry["time_series"], campaign.kinds)
     return {
         "server": {"name": "CbM", "attribution": "Contains modified Copernicus Sentinel data"},
-        "helpers": {"information_page": "/query/info"},
+        "helpers": {
+            "documentation": "/docs",
+            "swagger": "/docs",
+            "openapi": "/openapi.json",
+            "information_page": "/query/info",
+        },
         "aois": aois,
     }
 

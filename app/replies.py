@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from app.columns import Columns
+from app.tables import ENDINGS, MEDIA_TYPES
 
 
 class Pieces(Protocol):
@@ -43,30 +44,37 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def as_json(content: Any) -> Reply:
+def as_json(content: Any, headers: Mapping[str, str] | None = None) -> Reply:
     """A successful answer in JSON.
 
     Raises:
         ValueError: the content holds NaN or an infinity, which JSON does not have.
     """
-    return Reply(HTTPStatus.OK, _json(content))
+    return Reply(HTTPStatus.OK, _json(content), headers=headers or {})
 
 
-def as_csv(table: Columns, filename: str) -> Reply:
+def as_csv(table: Columns, name: str) -> Reply:
     """A successful answer as a CSV file to keep; objects in it are JSON."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(table)
     for row in zip(*table.values(), strict=True):
         writer.writerow(_json(cell).decode() if isinstance(cell, dict) else cell for cell in row)
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in filename)
-    disposition = f"attachment; filename={plain}; filename*=UTF-8''{quote(filename, safe='')}"
-    return Reply(
-        HTTPStatus.OK,
-        text.getvalue().encode(),
-        "text/csv; charset=utf-8",
-        {"Content-Disposition": disposition},
-    )
+    return as_file(text.getvalue().encode(), "csv", name)
+
+
+def as_file(body: bytes | Pieces, form: str, name: str) -> Reply:
+    """A successful answer as a file to keep.
+
+    Args:
+        body: bytes, or their generator.
+        form: csv, arrow or parquet.
+        name: of the file, without its ending.
+    """
+    name = f"{name}.{ENDINGS[form]}"
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    disposition = f"attachment; filename={plain}; filename*=UTF-8''{quote(name, safe='')}"
+    return Reply(HTTPStatus.OK, body, MEDIA_TYPES[form], {"Content-Disposition": disposition})
 
 
 def as_error(status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> Reply:

@@ -35,6 +35,7 @@ API_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "X-Attribution": "Contains modified Copernicus Sentinel data",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }

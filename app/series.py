@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from operator import itemgetter
 from typing import Any
@@ -13,34 +13,45 @@ from app.errors import ParameterError
 from app.parcels import internal_pid
 from store import db
 
-_STATISTICS = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
+STATISTICS = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
 """In the order of the tables' columns; the JRC's answers have the same."""
 
-_CLASSES = tuple(f"c{n}" for n in range(12))
+CLASSES = tuple(f"c{n}" for n in range(12))
 """Columns of the SCL histograms, class 0 to 11."""
 
-_OBSERVATIONS = """
-    SELECT extract(epoch FROM scene.obstime)::double precision AS date_part,
-           r.obsid, scene.reference, {classes}, {statistics}
-    FROM {signatures} AS r
-    JOIN public.scene AS scene USING (obsid)
-    LEFT JOIN {hists} AS h
-      ON %(scl)s AND h.campaign_id = %(campaign)s AND h.pid = %(pid)s AND h.obsid = r.obsid
-    WHERE r.campaign_id = %(campaign)s AND r.pid = %(pid)s"""
+_BANDS = "SELECT name, jrc_name FROM public.band WHERE kind = %s ORDER BY position"
 
-_HISTOGRAMS = """
-    SELECT r.obsid, scene.reference, {classes}
-    FROM {hists} AS r
-    JOIN public.scene AS scene USING (obsid)
-    WHERE r.campaign_id = %(campaign)s AND r.pid = %(pid)s"""
+_CLEAR = " + ".join(f"h.c{n}" for n in (2, 4, 5, 6, 7))
+"""Pixels that show the ground: dark, vegetation, bare, water, unclassified. Not nodata, defective,
+cloud shadow, the three of clouds, cirrus, snow."""
 
-_PICKED = """
-      AND (%(start)s::date IS NULL OR scene.obstime >= %(start)s::date)
-      AND (%(end)s::date IS NULL OR scene.obstime < %(end)s::date + 1)
-      AND (%(every)s OR r.obsid IN (
-           SELECT obsid FROM {preferred}
-           WHERE kind = %(kind)s AND campaign_id = %(campaign)s AND pid = %(pid)s))
-    ORDER BY scene.obstime, r.obsid"""
+_SEEN = " + ".join(f"h.{name}" for name in CLASSES)
+
+OBSERVED = f"""
+    FROM {{observations}} AS r
+    LEFT JOIN {{hists}} AS h
+      ON %(scl)s AND h.campaign_id = %(campaign)s AND h.pid = r.pid AND h.obsid = r.obsid
+    JOIN {{parcels}} AS parcel ON parcel.campaign_id = %(campaign)s AND parcel.pid = r.pid
+    WHERE r.campaign_id = %(campaign)s
+      AND (%(start)s::date IS NULL OR r.obstime >= %(start)s::date)
+      AND (%(end)s::date IS NULL OR r.obstime < %(end)s::date + 1)
+      AND (%(cloudfree)s IS NULL
+           OR ({_CLEAR}) >= %(cloudfree)s::double precision * ({_SEEN}))"""
+"""What a `Selection` picks, by its names and params."""
+
+_OF_PARCEL = " AND r.pid = %(pid)s ORDER BY r.obstime, r.obsid"
+
+_OBSERVATIONS = (
+    """
+    SELECT extract(epoch FROM r.obstime)::double precision AS date_part,
+           r.obsid, r.reference, {classes}, {statistics}"""
+    + OBSERVED
+    + _OF_PARCEL
+)
+
+_HISTOGRAMS = (
+    "SELECT r.obsid, r.reference, {classes}" + OBSERVED + " AND h.obsid IS NOT NULL" + _OF_PARCEL
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,29 @@ class Selection:
         start: first day, UTC; None for no bound.
         end: last day, included.
         every: also those of which the same acquisition has a preferred one.
+        cloudfree: least share of the parcel's SCL pixels that show the ground, 0 to 1; None for
+            any. Without a histogram an observation is not known to be clear.
     """
 
     start: date | None = None
     end: date | None = None
     every: bool = False
+    cloudfree: float | None = None
+
+    def view(self, campaign: Campaign, kind: str) -> tuple[str, str]:
+        """The view to read the observations from."""
+        return campaign.aoi, f"observed_{kind}" if self.every else f"preferred_{kind}"
+
+    def params(self, campaign: Campaign, kind: str, *, scl: bool) -> dict[str, Any]:
+        """What `OBSERVED` asks for.
+
+        Raises:
+            ParameterError: the kind cannot be judged by clouds.
+        """
+        if self.cloudfree is not None and kind != "s2":
+            raise ParameterError(f"cloudfree: there are no clouds in {kind}")
+        scl = scl or self.cloudfree is not None
+        return {"campaign": campaign.id, "scl": scl, **asdict(self)}
 
 
 def time_series(
@@ -90,21 +119,21 @@ def time_series(
         NotFoundError: the campaign has no such parcel.
         ParameterError: the kind has no such band.
     """
-    bands = _bands(conn, kind, band)
+    bands = bands_of(conn, kind, band)
     pid = internal_pid(conn, campaign, code)
     scl = scl and kind == "s2"
-    statistics = [f"{name.lower()}_{stat}" for name, _ in bands for stat in _STATISTICS]
+    statistics = [f"{name.lower()}_{stat}" for name, _ in bands for stat in STATISTICS]
     statement = named(
-        _OBSERVATIONS + _PICKED,
+        _OBSERVATIONS,
         campaign,
-        signatures=(campaign.aoi, kind),
-        classes=list(_CLASSES),
+        observations=selection.view(campaign, kind),
+        classes=list(CLASSES),
         statistics=statistics,
     )
-    found = db.rows(conn, statement, {"scl": scl, **_picked(campaign, pid, kind, selection)})
+    found = db.rows(conn, statement, {"pid": pid, **selection.params(campaign, kind, scl=scl)})
     rows = [row for observation in found for row in _long(observation, bands)]
     rows.sort(key=itemgetter(0, 1))
-    table = columns(["date_part", "band", *_STATISTICS, "hist", "reference"], rows)
+    table = columns(["date_part", "band", *STATISTICS, "hist", "reference"], rows)
     return without(table, hist=scl, reference=ref)
 
 
@@ -120,16 +149,26 @@ def scl_series(
         NotFoundError: the campaign has no such parcel.
     """
     pid = internal_pid(conn, campaign, code)
-    statement = named(_HISTOGRAMS + _PICKED, campaign, classes=list(_CLASSES))
-    found = db.rows(conn, statement, _picked(campaign, pid, "s2", selection))
+    view = selection.view(campaign, "s2")
+    statement = named(_HISTOGRAMS, campaign, observations=view, classes=list(CLASSES))
+    found = db.rows(conn, statement, {"pid": pid, **selection.params(campaign, "s2", scl=True)})
     rows = [(row.obsid, _hist(row[2:]), row.reference) for row in found]
     return without(columns(["obsid", "hist", "reference"], rows), reference=ref)
 
 
-def _bands(conn: db.Connection, kind: str, only: str | None) -> list[tuple[str, str]]:
+def bands_of(conn: db.Connection, kind: str, only: str | None = None) -> list[tuple[str, str]]:
+    """The bands of a kind, or one: names in the tables and in the JRC's answers.
+
+    Raises:
+        ParameterError: the kind has no such band.
+    """
     known = [
         (row.name, row.jrc_name)
-        for row in db.rows(conn, "SELECT name, jrc_name FROM public.band WHERE kind = %s", (kind,))
+        for row in db.rows(
+            conn,
+            "SELECT name, jrc_name FROM public.band WHERE kind = %s ORDER BY position",
+            (kind,),
+        )
     ]
     wanted = [(name, jrc) for name, jrc in known if only in (None, jrc)]
     if not wanted:
@@ -138,24 +177,13 @@ def _bands(conn: db.Connection, kind: str, only: str | None) -> list[tuple[str, 
     return wanted
 
 
-def _picked(campaign: Campaign, pid: int, kind: str, selection: Selection) -> dict[str, Any]:
-    return {
-        "campaign": campaign.id,
-        "pid": pid,
-        "kind": kind,
-        "start": selection.start,
-        "end": selection.end,
-        "every": selection.every,
-    }
-
-
 def _long(observation: Any, bands: Sequence[tuple[str, str]]) -> Iterable[tuple[Any, ...]]:
     """One row per band of a wide row: date_part, obsid, reference, classes, statistics."""
-    hist = _hist(observation[3 : 3 + len(_CLASSES)])
-    place = 3 + len(_CLASSES)
+    hist = _hist(observation[3 : 3 + len(CLASSES)])
+    place = 3 + len(CLASSES)
     for _, jrc_name in bands:
-        count, *values = observation[place : place + len(_STATISTICS)]
-        place += len(_STATISTICS)
+        count, *values = observation[place : place + len(STATISTICS)]
+        place += len(STATISTICS)
         if count is not None:
             statistics = [_finite(value) for value in values]
             date_part, reference = observation.date_part, observation.reference

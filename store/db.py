@@ -5,8 +5,9 @@ Where the database is and who asks comes from libpq's PG* variables alone.
 
 import queue
 import select
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeAlias
 
 import psycopg2
@@ -26,6 +27,7 @@ __all__ = [
     "compose",
     "connect",
     "copy_binary",
+    "copy_csv",
     "execute",
     "insert_many",
     "one",
@@ -198,6 +200,87 @@ def copy_binary(
     with _translated(), conn.cursor() as cursor:
         cursor.copy_expert(statement, data, size=1 << 20)
         return int(cursor.rowcount)
+
+
+def copy_csv(
+    conn: Connection, query: Statement, params: Params = None, *, header: bool = True
+) -> Generator[bytes, None, None]:
+    """Stream a query's rows as CSV, in pieces of some 64 KiB, as they are taken.
+
+    The server's COPY pushes, whoever iterates pulls: a thread stands between them and waits when
+    nobody pulls. Ended before the last row, the connection is closed.
+
+    Args:
+        conn: an open connection, for this alone until the end.
+        query: the rows wanted.
+        params: its values.
+        header: with the columns' names first.
+
+    Raises:
+        DatabaseError: the database went away, or took too long.
+    """
+    with _translated(), conn.cursor() as cursor:
+        select = cursor.mogrify(query, params).decode()
+    outlet = _Outlet()
+    statement = f"COPY ({select}) TO STDOUT WITH (FORMAT csv, HEADER {str(header).lower()})"
+    pushing = threading.Thread(target=_push, args=(conn, statement, outlet), daemon=True)
+    pushing.start()
+    try:
+        with _translated():
+            yield from outlet.pieces()
+    except BaseException:
+        outlet.stopped.set()
+        with suppress(*_AWAY):
+            conn.cancel()
+        pushing.join()
+        conn.close()
+        raise
+
+
+class _Outlet:
+    """What COPY writes into, and others take out of, in pieces."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self._piece = bytearray()
+        self._ready: queue.Queue[bytes | Exception | None] = queue.Queue(8)
+
+    def write(self, row: bytes) -> int:
+        self._piece += row
+        if len(self._piece) >= 1 << 16:
+            self.flush()
+        return len(row)
+
+    def flush(self) -> None:
+        piece, self._piece = bytes(self._piece), bytearray()
+        self.put(piece)
+
+    def put(self, piece: bytes | Exception | None) -> None:
+        """Wait for a place, unless nobody takes any more."""
+        while not self.stopped.is_set():
+            try:
+                self._ready.put(piece, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+        raise BrokenPipeError("nobody takes the rows")
+
+    def pieces(self) -> Iterator[bytes]:
+        while (piece := self._ready.get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+def _push(conn: Connection, statement: str, outlet: _Outlet) -> None:
+    with suppress(BrokenPipeError):
+        try:
+            with conn.cursor() as cursor:
+                cursor.copy_expert(statement, outlet)
+            outlet.flush()
+            outlet.put(None)
+        except psycopg2.Error as error:
+            outlet.put(error)
 
 
 def compose(template: str, **names: str | tuple[str, ...] | list[str]) -> sql.Composed:

@@ -1,5 +1,5 @@
--- What the API tells beside signatures: weather and markers; and views that rank a parcel's
--- observations with their statistics beside, so that a series reads the signatures once.
+-- What the API tells beside signatures: weather and markers; and views of observations
+-- with their statistics, so that a series reads the signatures once.
 
 SET ROLE cbm_owner;
 
@@ -41,33 +41,40 @@ CREATE TABLE public.marker (
 COMMENT ON TABLE public.marker IS 'What a marker found out about a parcel, by the agency''s id.';
 GRANT SELECT ON public.marker TO cbm_worker, cbm_api, cbm_analyst;
 
--- As before, on top of one view per kind with the statistics beside the place: 1 is the scene to
--- prefer where several show one overpass, per parcel and acquisition the one that covers most of
--- the parcel, then the newest baseline, then the newest product.
+-- As before, on top of two views per kind: observed_{kind}, signatures with what their scene says;
+-- preferred_{kind}, of these the ones to prefer where several scenes show one overpass: per parcel
+-- and acquisition that of the scene that covers most of the parcel, then the newest baseline, then
+-- the newest product.
 CREATE OR REPLACE FUNCTION public.cbm_make_preferred(of_aoi text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 DECLARE
     k text;
     counts text;
+    v text;
     branches text;
 BEGIN
     FOR k, counts IN
-        SELECT kind, string_agg(format('r.%s_count', lower(name)), ', ' ORDER BY position)
+        SELECT kind, string_agg(format('%s_count', lower(name)), ', ' ORDER BY position)
         FROM public.band GROUP BY kind ORDER BY kind
     LOOP
         EXECUTE format(
             'CREATE OR REPLACE VIEW %1$I.%2$I AS '
-            'SELECT s.acquisition, s.obstime, s.reference, row_number() OVER ('
-            'PARTITION BY r.campaign_id, r.pid, s.acquisition '
-            'ORDER BY greatest(%3$s)::double precision / greatest(r.px, 1) DESC, '
-            's.baseline DESC, s.produced_at DESC NULLS LAST, s.obsid DESC) AS place, r.* '
-            'FROM %1$I.%4$I r JOIN public.scene s USING (obsid)',
-            of_aoi, 'ranked_' || k, counts, k);
-        EXECUTE format('GRANT SELECT ON %I.%I TO cbm_worker, cbm_api, cbm_analyst',
-                       of_aoi, 'ranked_' || k);
+            'SELECT s.acquisition, s.obstime, s.reference, s.baseline, s.produced_at, r.* '
+            'FROM %1$I.%3$I r JOIN public.scene s USING (obsid)', of_aoi, 'observed_' || k, k);
+        EXECUTE format(
+            'CREATE OR REPLACE VIEW %1$I.%2$I AS SELECT * FROM (SELECT row_number() OVER ('
+            'PARTITION BY campaign_id, pid, acquisition '
+            'ORDER BY greatest(%3$s)::double precision / greatest(px, 1) DESC, '
+            'baseline DESC, produced_at DESC NULLS LAST, obsid DESC) AS place, o.* '
+            'FROM %1$I.%4$I o) ranked WHERE place = 1',
+            of_aoi, 'preferred_' || k, counts, 'observed_' || k);
+        FOREACH v IN ARRAY ARRAY['observed_', 'preferred_'] LOOP
+            EXECUTE format('GRANT SELECT ON %I.%I TO cbm_worker, cbm_api, cbm_analyst',
+                           of_aoi, v || k);
+        END LOOP;
         branches := concat_ws(' UNION ALL ', branches, format(
-            'SELECT %L::text AS kind, campaign_id, pid, obsid, acquisition, obstime '
-            'FROM %I.%I WHERE place = 1', k, of_aoi, 'ranked_' || k));
+            'SELECT %L::text AS kind, campaign_id, pid, obsid, acquisition, obstime FROM %I.%I',
+            k, of_aoi, 'preferred_' || k));
     END LOOP;
     EXECUTE format('CREATE OR REPLACE VIEW %I.preferred AS %s', of_aoi, branches);
     EXECUTE format('GRANT SELECT ON %I.preferred TO cbm_worker, cbm_api, cbm_analyst', of_aoi);

@@ -23,7 +23,7 @@ def test_an_error_names_the_status_in_words_and_the_detail():
 
 def test_csv_has_a_line_per_row_with_empty_cells_for_none_and_json_for_objects():
     table = {"band": ["B04", "B08"], "mean": [812.5, None], "hist": [{"4": 7}, None]}
-    reply = replies.as_csv(table, "a.csv")
+    reply = replies.as_csv(table, "a")
     assert list(csv.reader(io.StringIO(reply.body.decode()))) == [
         ["band", "mean", "hist"],
         ["B04", "812.5", '{"4":7}'],
@@ -32,7 +32,7 @@ def test_csv_has_a_line_per_row_with_empty_cells_for_none_and_json_for_objects()
 
 
 def test_csv_of_no_rows_is_its_header():
-    assert replies.as_csv({"band": [], "mean": []}, "a.csv").body.decode() == "band,mean\r\n"
+    assert replies.as_csv({"band": [], "mean": []}, "a").body.decode() == "band,mean\r\n"
 
 
 def test_a_file_name_cannot_break_out_of_its_header():
