@@ -76,7 +76,9 @@ def _as_it_is(body: bytes) -> bytes:
 def _send(request: Any, response: Any, reply: Reply) -> bytes | None:
     response.status = f"{reply.status.value} {reply.status.phrase}"
     response.content_type = reply.content_type
-    response.set_headers(dict(reply.headers))
+    for name, value in reply.headers.items():
+        # What falcon offers for setting headers refuses cookies.
+        response.append_header(name, value)
     if isinstance(reply.body, bytes):
         return reply.body
     if request.method == "HEAD":
