@@ -93,3 +93,39 @@ lock: setup ## resolve pyproject.toml anew into requirements/dev.lock
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
 	    --extra dev --output-file requirements/dev.lock pyproject.toml
+
+# Where the tools of infra/ are kept on this machine; they are built or fetched where missing.
+PULUMI_PREFIX ?= /opt/pulumi
+export PULUMI_PREFIX
+
+.PHONY: bed-openstack
+bed-openstack: setup ## a real OpenStack control plane on loopback, with real hosts in zone `hosts`
+	@$(BIN)/python -m tests.beds.openstack.bed up --hosts
+
+.PHONY: bed-openstack-down
+bed-openstack-down: setup ## stop it, keep its state
+	@$(BIN)/python -m tests.beds.openstack.bed down
+
+.PHONY: bed-hosts
+bed-hosts: ## Debian hosts with systemd for Ansible, without a cloud
+	@tests/beds/hosts/up
+
+.PHONY: bed-hosts-down
+bed-hosts-down: ## remove them
+	@tests/beds/hosts/down
+
+.PHONY: tools
+tools: setup ## Pulumi's official command line and OpenStack plugin, by their own installer
+	@tests/beds/pulumi/fetch $(PULUMI_PREFIX) $(BIN)/python
+
+.PHONY: bed-pulumi
+bed-pulumi: setup ## the same, built from package registries alone
+	@tests/beds/pulumi/build $(PULUMI_PREFIX) $(BIN)/python
+
+.PHONY: test-infra
+test-infra: bed-openstack bed-pulumi ## infra/ against a real OpenStack API; ARGS= goes to pytest
+	@$(BIN)/python -m pytest tests/infra -m "not full" $(ARGS)
+
+.PHONY: test-infra-full
+test-infra-full: bed-openstack bed-pulumi ## the same with what takes long: 20 workers, every API down
+	@$(BIN)/python -m pytest tests/infra $(ARGS)

@@ -1,0 +1,169 @@
+"""What goes wrong in the middle: it is told clearly or mended, and no orphan is left."""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.beds.openstack.processes import pid, start, stop, wait
+from tests.infra.project import Project
+from tests.infra.stack import UP, Stack
+
+KILLS = 5
+DOWN_S = 20
+
+
+@pytest.fixture(scope="module")
+def one_host(small: dict[str, Any]) -> dict[str, Any]:
+    """All kinds of host on one, as small as can be."""
+    kinds = ["database", "manager", "api", "hub"]
+    return small | {
+        "hosts": {"all": {"kinds": kinds, "flavor": "eo1.small"}},
+        "volumes": {"database": {"size_gb": 1}, "backup": {"size_gb": 1}},
+    }
+
+
+@pytest.fixture
+def stack(
+    request: pytest.FixtureRequest,
+    new_stack: Callable[..., Stack],
+    one_host: dict[str, Any],
+    project: Project,
+) -> Iterator[Stack]:
+    """A stack of one host, not up; destroyed at the end, when only its data may be left."""
+    stack = new_stack(f"t{random.randrange(10**6)}", one_host)
+    yield stack
+    stack.destroy()
+    assert project.left() == []
+    for volume in project.cloud.block_storage.volumes():
+        project.cloud.delete_volume(volume.id, wait=True)
+
+
+def until(happened: Callable[[], object], limit_s: float = 60) -> None:
+    end = time.monotonic() + limit_s
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
+
+
+def test_an_unknown_flavor_image_and_network_are_told_at_once_and_nothing_is_made(
+    stack: Stack, project: Project
+):
+    right = dict(stack.settings)
+    network = right["network"] | {"external": "outside"}
+    hosts = {"all": right["hosts"]["all"] | {"flavor": "eo9.none"}}
+    stack.configure(hosts=hosts, image="CP/M 2.2", network=network)
+    ran = stack.try_pulumi("up", *UP)
+    assert ran.code != 0
+    assert all(word in ran.said for word in ("'eo9.none'", "'CP/M 2.2'", "'outside'", "eo1.small"))
+    assert "Traceback" not in ran.said
+    assert project.things() == []
+    stack.configure(**right)
+
+
+def test_a_quota_lowered_in_the_middle_of_an_up_is_told_and_the_next_up_goes_on(
+    stack: Stack, project: Project
+):
+    running = stack.start("pulumi", "up", *UP, "--non-interactive")
+    until(lambda: project.ids("Network"))  # the preflight is over
+    project.admin.set_compute_quotas(project.id, instances=0)
+    said, _ = running.communicate(timeout=300)
+    assert running.returncode != 0
+    assert "Quota exceeded for instances" in said
+    project.admin.set_compute_quotas(project.id, instances=40)
+    stack.up()
+    stack.assert_unchanged()
+
+
+def test_a_server_that_fits_no_hypervisor_is_told_and_the_next_up_replaces_it(
+    stack: Stack, project: Project
+):
+    right = stack.settings["hosts"]
+    project.admin.set_compute_quotas(project.id, ram=-1)
+    flavor = project.admin.compute.create_flavor(
+        name=f"huge-{stack.name}", vcpus=1, ram=8_000_000, disk=1
+    )
+    try:
+        stack.configure(hosts={"all": right["all"] | {"flavor": flavor.name}})
+        ran = stack.try_pulumi("up", *UP)
+        assert ran.code != 0
+        assert "No valid host" in ran.said
+    finally:
+        project.admin.compute.delete_flavor(flavor)
+    stack.configure(hosts=right)
+    stack.up()
+    assert [s.status for s in project.cloud.compute.servers()] == ["ACTIVE"]
+    stack.assert_unchanged()
+
+
+def test_an_address_that_somebody_took_is_told_and_free_again_it_is_used(
+    stack: Stack, project: Project
+):
+    stack.up()
+    network = project.cloud.network
+    subnet = next(iter(network.subnets(project_id=project.id)))
+    address = {"subnet_id": subnet.id, "ip_address": "10.20.0.100"}
+    taken = network.create_port(network_id=subnet.network_id, fixed_ips=[address])
+    workers = {"kinds": ["worker"], "flavor": "eo1.small", "count": 1}
+    stack.configure(hosts=stack.settings["hosts"] | {"worker": workers})
+    ran = stack.try_pulumi("up", *UP)
+    assert ran.code != 0
+    assert "10.20.0.100" in ran.said
+    assert len(project.ids("Instance")) == 1
+    network.delete_port(taken)
+    stack.up()
+    assert len(project.ids("Instance")) == 2
+    stack.assert_unchanged()
+
+
+def test_a_command_line_killed_at_random_moments_leaves_nothing_that_the_next_does_not_mend(
+    stack: Stack, project: Project
+):
+    seed = random.randrange(10**6)
+    moments = random.Random(seed)
+    print(f"seed {seed}")
+    for _ in range(KILLS):
+        running = stack.start("pulumi", "up", *UP, "--non-interactive")
+        time.sleep(moments.uniform(2, 16))
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+    stack.fab("up", "--stack", stack.name)
+    assert project.ids("Instance").keys() == {f"cbm-{stack.name}-all"}
+    stack.assert_unchanged()
+    running = stack.start("pulumi", "destroy", *UP, "--non-interactive")
+    time.sleep(moments.uniform(2, 8))
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    stack.fab("destroy", "--stack", stack.name, "--yes")
+    assert project.left() == []
+
+
+@pytest.mark.parametrize(
+    "api",
+    [
+        "neutron-api",
+        pytest.param("nova-api", marks=pytest.mark.full),
+        pytest.param("cinder-api", marks=pytest.mark.full),
+        pytest.param("keystone-api", marks=pytest.mark.full),
+    ],
+)
+def test_an_api_that_is_down_for_20_s_is_waited_for_or_told(
+    stack: Stack, project: Project, api: str
+):
+    running = stack.start("pulumi", "up", *UP, "--non-interactive")
+    until(lambda: project.ids("Network"))
+    stop(api)
+    time.sleep(DOWN_S)
+    start(api)
+    wait(api)
+    assert pid(api)
+    said, _ = running.communicate(timeout=400)
+    if running.returncode:
+        print(said)
+        assert "Traceback" not in said
+    stack.fab("up", "--stack", stack.name)
+    assert project.ids("Instance").keys() == {f"cbm-{stack.name}-all"}
+    stack.assert_unchanged()

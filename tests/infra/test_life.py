@@ -1,0 +1,139 @@
+"""A small stack from nothing to nothing and up again, told by the API and not by the program."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.infra.project import Project
+from tests.infra.stack import Stack
+
+STACK = "mt"
+KEPT = {"cbm-mt-database", "cbm-mt-backup"}
+
+
+@pytest.fixture(scope="module")
+def stack(new_stack: Callable[..., Stack], small: dict[str, Any]) -> Stack:
+    """The documented small example, up."""
+    stack = new_stack(STACK, small)
+    stack.up()
+    return stack
+
+
+def test_up_makes_what_the_settings_say_as_the_api_lists_it(stack: Stack, project: Project):
+    kinds = Counter(thing.kind for thing in project.things())
+    hosts = len(stack.settings["hosts"])
+    assert kinds["Instance"] == hosts
+    assert kinds["Port"] == hosts
+    assert kinds["FloatingIp"] == 2
+    assert project.ids("Volume").keys() == KEPT
+    assert kinds["VolumeAttach"] == len(KEPT)
+    assert (kinds["Network"], kinds["Subnet"], kinds["Router"]) == (1, 1, 1)
+    servers = {server.name: server for server in project.cloud.compute.servers()}
+    assert {server.status for server in servers.values()} == {"ACTIVE"}
+    flavors = {name: server.flavor["original_name"] for name, server in servers.items()}
+    assert flavors["cbm-mt-database"] == stack.settings["hosts"]["database"]["flavor"]
+
+
+def test_a_second_up_and_a_preview_with_refresh_change_nothing(stack: Stack, project: Project):
+    before = {(thing.kind, thing.id) for thing in project.things()}
+    said = stack.up().said
+    assert "unchanged" in said
+    assert not any(word in said for word in (" created", " updated", " replaced", " deleted"))
+    stack.assert_unchanged()
+    assert {(thing.kind, thing.id) for thing in project.things()} == before
+
+
+def test_the_outputs_give_an_inventory_that_ansible_reads(stack: Stack):
+    ran = stack.run("python", "-m", "infra.inventory", STACK)
+    assert ran.code == 0, ran.said
+    listed = stack.run("ansible-inventory", "-i", f"inventory/{STACK}/hosts.yml", "--list")
+    inventory = json.loads(listed.said[listed.said.index("{") :])
+    assert inventory["postgis"]["hosts"] == ["cbm-mt-database"]
+    assert inventory["swarm"]["hosts"] == ["cbm-mt-manager"]
+    assert set(inventory["common"]["hosts"]) == {
+        "cbm-mt-api",
+        "cbm-mt-database",
+        "cbm-mt-manager",
+    }
+
+
+def test_no_port_is_open_to_the_world_but_web_and_ssh_to_operators(stack: Stack, project: Project):
+    groups = {group.id: group for group in project.cloud.network.security_groups()}
+    used = {g for port in project.cloud.network.ports() for g in port.security_group_ids}
+    assert "default" not in {groups[group].name for group in used}
+    rules = [rule for group in used for rule in groups[group].security_group_rules]
+    entering = [rule for rule in rules if rule["direction"] == "ingress"]
+    from_networks = [rule for rule in entering if not rule["remote_group_id"]]
+    operators = set(stack.settings["operators"])
+    for rule in from_networks:
+        ports = (rule["protocol"], rule["port_range_min"], rule["port_range_max"])
+        if rule["remote_ip_prefix"] in operators:
+            assert ports == ("tcp", 22, 22)
+        else:
+            assert ports in {("tcp", 80, 80), ("tcp", 443, 443)}
+    assert {rule["remote_ip_prefix"] for rule in from_networks} == operators | {"0.0.0.0/0"}
+
+
+def test_the_database_and_ssh_of_all_but_the_bastion_answer_to_members_only(
+    stack: Stack, project: Project
+):
+    network = project.cloud.network
+    groups = {group.id: group for group in network.security_groups()}
+    for port in network.ports(device_owner="compute:nova"):
+        rules = [r for g in port.security_group_ids for r in groups[g].security_group_rules]
+        for rule in rules:
+            if rule["direction"] == "ingress" and rule["port_range_min"] in {22, 5432}:
+                bastion = port.name == "cbm-mt-manager" and rule["port_range_min"] == 22
+                assert rule["remote_group_id"] in groups or bastion
+
+
+def test_everything_carries_the_name_of_its_stack(stack: Stack, project: Project):
+    cloud, network = project.cloud, project.cloud.network
+    own = {"project_id": project.id}
+    for thing in (*cloud.compute.servers(), *cloud.block_storage.volumes()):
+        assert thing.metadata["cbm_stack"] == STACK
+    tagged = (network.networks, network.subnets, network.routers, network.ips)
+    for thing in (one for listing in tagged for one in listing(**own)):
+        assert f"cbm_stack={STACK}" in thing.tags
+    servers_ports = network.ports(device_owner="compute:nova", **own)
+    own_groups = (g for g in network.security_groups(**own) if g.name != "default")
+    for thing in (*servers_ports, *own_groups):
+        assert f"cbm_stack={STACK}" in thing.tags
+
+
+def test_no_secret_stands_in_state_outputs_or_user_data(stack: Stack, project: Project):
+    files = [path for path in (stack.folder / "state").rglob("*") if path.is_file()]
+    assert files
+    secret = f'"password": "{project.name}"'
+    for path in files:
+        text = path.read_text(errors="replace")
+        assert secret not in text
+        assert "PRIVATE KEY" not in text
+    for server in project.cloud.compute.servers():
+        assert "PRIVATE" not in (server.user_data or "")
+
+
+def test_destroy_leaves_the_data_volumes_alone_and_up_takes_them_in_again(
+    stack: Stack, project: Project
+):
+    volumes = project.ids("Volume")
+    stack.destroy()
+    assert project.left() == []
+    assert "kept after destroy: 2\n" in stack.fab("audit", "--stack", STACK).said
+    assert project.ids("Volume") == volumes
+    assert {v.status for v in project.cloud.block_storage.volumes()} == {"available"}
+    stack.up()
+    assert project.ids("Volume") == volumes
+    attached = {
+        volume.id: volume.attachments[0]["server_id"]
+        for volume in project.cloud.block_storage.volumes()
+    }
+    server = project.ids("Instance")["cbm-mt-database"]
+    assert attached == dict.fromkeys(volumes.values(), server)
+    stack.assert_unchanged()
+    stack.destroy()
+    assert project.left() == []
+    assert project.ids("Volume") == volumes
