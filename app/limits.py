@@ -142,19 +142,6 @@ class Limits:
             raise
 
 
-def client_address(peer: str, forwarded_for: str | None, proxies: frozenset[str]) -> str:
-    """Where a request came from: the peer, or what our own proxy says it had as its peer.
-
-    Args:
-        peer: address of the other end of the connection.
-        forwarded_for: header X-Forwarded-For; anyone may write it, a proxy appends to it.
-        proxies: addresses of our proxies.
-    """
-    if peer not in proxies or not forwarded_for:
-        return peer
-    return forwarded_for.rpartition(",")[2].strip()[:64] or peer
-
-
 def _refuse(wait_s: float, why: str) -> None:
     if wait_s > 0:
         raise TooManyError(f"{why}; try again in {wait_s:.1f} s", math.ceil(wait_s))

@@ -1,7 +1,7 @@
 """What a request brings, whichever framework took it in."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from app.errors import TooLargeError
@@ -39,6 +39,27 @@ class Request:
     def authorization(self) -> str | None:
         """The header that HTTP Basic and tokens come in."""
         return self.header("Authorization")
+
+    def forwarded(self, proxies: frozenset[str]) -> "Request":
+        """The request as it came to our own proxy, if it was one of ours that passed it on.
+
+        Anyone may write the headers that tell; a proxy appends what it saw itself.
+
+        Args:
+            proxies: addresses of our proxies.
+        """
+        if self.remote not in proxies:
+            return self
+        scheme = self._last("X-Forwarded-Proto").lower()
+        return replace(
+            self,
+            remote=self._last("X-Forwarded-For")[:64] or self.remote,
+            scheme=scheme if scheme in ("http", "https") else self.scheme,
+            host=self._last("X-Forwarded-Host")[:255] or self.host,
+        )
+
+    def _last(self, header: str) -> str:
+        return (self.header(header) or "").rpartition(",")[2].strip()
 
     def body(self, most: int) -> bytes:
         """The whole body.

@@ -11,6 +11,7 @@ from typing import Any
 from app import routes_chips, routes_health, routes_pages, routes_query
 from app.replies import Reply
 from app.request import Request
+from app.routes_docs import with_docs
 from app.service import Service
 
 
@@ -31,11 +32,13 @@ def _hidden(module: str) -> Iterator[None]:
 with _hidden("numpy"):
     import hug
 
-ROUTES = (
-    *routes_query.ROUTES,
-    *routes_chips.ROUTES,
-    *routes_pages.ROUTES,
-    *routes_health.ROUTES,
+ROUTES = with_docs(
+    (
+        *routes_query.ROUTES,
+        *routes_chips.ROUTES,
+        *routes_pages.ROUTES,
+        *routes_health.ROUTES,
+    )
 )
 """Every question that may be asked."""
 
@@ -63,8 +66,8 @@ def _request(request: Any) -> Request:
         headers=request.headers,
         stream=request.stream,
         remote=request.remote_addr,
-        scheme=request.forwarded_scheme,
-        host=request.forwarded_host,
+        scheme=request.scheme,
+        host=request.netloc,
     )
 
 

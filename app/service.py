@@ -13,7 +13,7 @@ from urllib.parse import quote
 from app import metrics, replies
 from app.audit import Audit, Entry
 from app.errors import UnauthenticatedError, headers_of, status_of
-from app.limits import Limits, client_address
+from app.limits import Limits
 from app.replies import Pieces, Reply
 from app.request import Request
 from app.route import API_HEADERS, NOBODY, Call, Part, Route, Table, Who
@@ -84,9 +84,7 @@ class Service:
 
     def respond(self, request: Request) -> Reply:
         """Answer a request, and note it when the last byte is sent."""
-        forwarded_for = request.header("X-Forwarded-For")
-        remote = client_address(request.remote, forwarded_for, self._proxies)
-        exchange = Exchange(replace(request, remote=remote))
+        exchange = Exchange(request.forwarded(self._proxies))
         reply = self._guarded(exchange)
         headers = exchange.route.headers if exchange.route else API_HEADERS
         reply = replace(reply, headers={**headers, **reply.headers})

@@ -18,7 +18,8 @@ class ApiSettings:
         rate_per_s: requests a user may make in the long run, per second and host (CBM_RATE_PER_S).
         rate_burst: requests a user may make at once after a rest (CBM_RATE_BURST).
         audit_days: how long audit rows are kept, 30 at least (CBM_AUDIT_DAYS).
-        proxies: addresses whose X-Forwarded-For is believed, by comma (CBM_PROXIES).
+        proxies: addresses whose X-Forwarded-For, -Proto and -Host are believed, by comma; those
+            of this host itself by default (CBM_PROXIES).
         run_dir: what the processes of a run share; cbm-api serve makes it (CBM_RUN_DIR). Without
             one each process counts for itself.
     """
@@ -44,6 +45,8 @@ class ApiSettings:
             rate_per_s=number(env, "CBM_RATE_PER_S", 200.0, minimum=0.001),
             rate_burst=number(env, "CBM_RATE_BURST", 1000.0, minimum=1),
             audit_days=int(number(env, "CBM_AUDIT_DAYS", 90, minimum=30)),
-            proxies=frozenset(env.get("CBM_PROXIES", "").replace(",", " ").split()),
+            proxies=frozenset(
+                (env.get("CBM_PROXIES") or "127.0.0.1,::1").replace(",", " ").split()
+            ),
             run_dir=Path(env["CBM_RUN_DIR"]) if env.get("CBM_RUN_DIR") else None,
         )

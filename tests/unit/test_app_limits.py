@@ -1,0 +1,132 @@
+"""Buckets by hand, on a clock that stands until it is moved."""
+
+import io
+
+import pytest
+
+from app.errors import TooManyError, UnauthenticatedError
+from app.limits import Allowance, Buckets, Limits
+from app.request import Request
+
+TWO_A_SECOND = Allowance(per_s=2, burst=3)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_bucket_gives_its_burst_then_one_per_interval(clock):
+    buckets = Buckets(None, clock)
+    assert [buckets.take("a", TWO_A_SECOND) for _ in range(4)] == [0, 0, 0, pytest.approx(0.5)]
+    clock.now += 0.4
+    assert buckets.take("a", TWO_A_SECOND) == pytest.approx(0.1)
+    clock.now += 0.1
+    assert buckets.take("a", TWO_A_SECOND) == 0
+    assert buckets.take("a", TWO_A_SECOND) > 0
+
+
+def test_a_refused_request_takes_nothing_and_a_rest_never_gives_more_than_the_burst(clock):
+    buckets = Buckets(None, clock)
+    for _ in range(10):
+        buckets.take("a", TWO_A_SECOND)
+    clock.now += 0.5
+    assert buckets.take("a", TWO_A_SECOND) == 0
+    clock.now += 1000
+    assert [buckets.take("a", TWO_A_SECOND) == 0 for _ in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_keys_do_not_share(clock):
+    buckets = Buckets(None, clock)
+    for _ in range(3):
+        buckets.take("a", TWO_A_SECOND)
+    assert buckets.take("b", TWO_A_SECOND) == 0
+
+
+def test_processes_that_open_one_file_share_its_buckets(clock, tmp_path):
+    one, other = (Buckets(tmp_path / "limits", clock) for _ in range(2))
+    assert [each.take("a", TWO_A_SECOND) for each in (one, other, one)] == [0, 0, 0]
+    assert other.take("a", TWO_A_SECOND) == pytest.approx(0.5)
+    assert one.wait_s("a", TWO_A_SECOND) == pytest.approx(0.5)
+
+
+def test_buckets_that_are_full_again_are_forgotten(clock):
+    buckets = Buckets(None, clock)
+    for n in range(100):
+        buckets.take(f"user {n}", TWO_A_SECOND)
+    clock.now += 61
+    buckets.take("last", TWO_A_SECOND)
+    assert buckets._file.execute("SELECT key FROM bucket").fetchall() == [("last",)]
+
+
+def guess(limits: Limits, name: str | None, address: str, right: bool = False) -> bool:
+    """Whether the check of a guess was made at all."""
+    try:
+        with limits.guarding(name, address):
+            if not right:
+                raise UnauthenticatedError("wrong")
+    except UnauthenticatedError:
+        return True
+    except TooManyError:
+        return False
+    return True
+
+
+def test_ten_wrong_guesses_of_a_name_end_in_one_per_ten_seconds(clock):
+    limits = Limits(Buckets(None, clock), TWO_A_SECOND)
+    assert [guess(limits, "ann", "10.0.0.1") for _ in range(12)] == [True] * 10 + [False] * 2
+    assert not guess(limits, "ann", "10.0.0.1", right=True)
+    assert guess(limits, "ann", "10.0.0.2", right=True)
+    assert guess(limits, "bob", "10.0.0.1", right=True)
+    clock.now += 10
+    assert guess(limits, "ann", "10.0.0.1", right=True)
+
+
+def test_an_address_that_tries_many_names_is_slowed_down_for_all_of_them(clock):
+    limits = Limits(Buckets(None, clock), TWO_A_SECOND)
+    made = [guess(limits, f"name{n}", "10.0.0.1") for n in range(110)]
+    assert made == [True] * 100 + [False] * 10
+    assert not guess(limits, None, "10.0.0.1")
+    assert guess(limits, "name1", "10.0.0.2")
+
+
+def test_right_passwords_are_never_counted(clock):
+    limits = Limits(Buckets(None, clock), TWO_A_SECOND)
+    assert all(guess(limits, "ann", "10.0.0.1", right=True) for _ in range(200))
+
+
+def test_a_file_that_cannot_be_used_refuses_nobody(clock, tmp_path, caplog):
+    buckets = Buckets(tmp_path / "limits", clock)
+    buckets._file.close()
+    limits = Limits(buckets, TWO_A_SECOND)
+    for _ in range(5):
+        limits.count("ann")
+        assert guess(limits, "ann", "10.0.0.1")
+    assert "requests are not counted" in caplog.text
+
+
+OURS = frozenset({"127.0.0.1"})
+
+
+def passed_on(remote: str, **headers: str) -> tuple[str, str, str]:
+    """Address, scheme and host that a request is taken to have."""
+    named = {f"X-FORWARDED-{name.upper()}": text for name, text in headers.items()}
+    request = Request("GET", "/", "", named, io.BytesIO(), remote, "http", "inner:8000")
+    seen = request.forwarded(OURS)
+    return seen.remote, seen.scheme, seen.host
+
+
+def test_only_our_own_proxy_is_believed_and_only_its_last_word():
+    said = {"for": "6.6.6.6, 1.2.3.4", "proto": "http, https", "host": "cbm.example"}
+    assert passed_on("127.0.0.1", **said) == ("1.2.3.4", "https", "cbm.example")
+    assert passed_on("10.0.0.9", **said) == ("10.0.0.9", "http", "inner:8000")
+    assert passed_on("127.0.0.1") == ("127.0.0.1", "http", "inner:8000")
+    assert passed_on("127.0.0.1", proto="javascript") == ("127.0.0.1", "http", "inner:8000")
+    assert passed_on("127.0.0.1", **{"for": "x" * 999})[0] == "x" * 64
