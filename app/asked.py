@@ -12,7 +12,7 @@ from app.parameters import (
 
 AOI = Parameter("aoi", "Member State or region", aoi_code, example="nl")
 YEAR = Parameter("year", "year of the declaration", year_number, example="2024")
-PTYPE = Parameter("ptype", "parcel type, if a year has several", parcel_type, default="")
+PTYPE = Parameter("ptype", "parcel type, if a year has several", parcel_type, "", example="g")
 CAMPAIGN = (AOI, YEAR, PTYPE)
 """Which declaration."""
 

@@ -32,6 +32,7 @@ from store import db
 # c1 is the JRC's name for 12-day coherence.
 _STATISTICS_KINDS = {"s2": "s2", "bs": "bs", "c6": "c6", "c12": "c12", "c1": "c12"}
 _KINDS = _STATISTICS_KINDS | {"scl": "scl"}
+_REFERENCE = "S2A_MSIL2A_20240501T103031_N0510_R108_T31UFT_20240501T153000"
 _FORMS = ("csv", "arrow", "parquet")
 _FORM = Parameter(
     "tsformat", "form of the answer", one_of({name: name for name in ("json", *_FORMS)}), "json"
@@ -53,7 +54,9 @@ _CLOUDFREE = Parameter(
 )
 _SERIES = (
     Parameter("tstype", "which series", one_of(_KINDS), "s2"),
-    Parameter("band", "one band, such as B08 or VVb; all if absent", plain_text, None),
+    Parameter(
+        "band", "one band, such as B08 or VVb; all if absent", plain_text, None, example="B08"
+    ),
     *_DATES,
     _EVERY,
     _CLOUDFREE,
@@ -77,7 +80,7 @@ _AREA = (
     WGS84,
     Parameter("limit", "parcels at most", whole_within(1, 10_000), 1000, ("max",)),
     Parameter("page", "which page of so many, from 1", whole_within(1, 1_000_000), 1),
-    Parameter("after", "go on after this parcel", plain_text, None),
+    Parameter("after", "go on after this parcel", plain_text, None, example="007"),
 )
 
 
@@ -280,7 +283,7 @@ ROUTES = (
         (
             *CAMPAIGN,
             _KIND,
-            Parameter("scene", "the product's name", plain_text, None, ("reference",)),
+            Parameter("scene", "the product's name", plain_text, None, ("reference",), _REFERENCE),
             Parameter("date", "all scenes of this day, UTC", day, None, example="2024-05-01"),
             _EVERY,
             _CLOUDFREE,
@@ -306,7 +309,7 @@ ROUTES = (
     Route(
         "/query/info",
         "What the server has for you",
-        (Parameter("aoi", "only this one", aoi_code, None),),
+        (Parameter("aoi", "only this one", aoi_code, None, example="nl"),),
         _info,
         answers=(answers.INFO,),
     ),
