@@ -11,14 +11,17 @@ from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
 import numpy as np
+import numpy.typing as npt
 import rasterio
 import shapely
 from PIL import Image
 from pyproj import Transformer
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
-from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject, transform_bounds
+from rasterio.windows import Window, from_bounds
 
 from app.chips import looks, outline
 from store import objects
@@ -210,21 +213,53 @@ class Background:
 _to_mercator = Transformer.from_crs(4326, _MERCATOR, always_xy=True)
 
 
-def _read(source: Source, grid: Grid) -> Any:
+def _read(source: Source, grid: Grid) -> npt.NDArray[np.uint8]:
     """Red, green and blue of a grid: uint8[3, row, col]."""
-    profile = looks.raster_profile(grid)
-    place = {name: profile[name] for name in ("crs", "transform", "height", "width")}
     try:
-        with (
-            rasterio.open(source.dataset) as dataset,
-            WarpedVRT(dataset, resampling=Resampling.bilinear, **place) as warped,
-        ):
-            return warped.read((1, 2, 3) if dataset.count >= 3 else (1, 1, 1)).astype(np.uint8)
-    except RasterioError as error:
+        with rasterio.open(source.dataset) as finest:
+            level = _level(finest, grid)
+        # An overview is opened as such: GDAL's own choice, when it warps, asks for tiles again
+        # and again, of the finest zoom.
+        with rasterio.open(source.dataset, **level) as dataset:
+            return _warped(dataset, grid)
+    except (RasterioError, CPLE_BaseError) as error:
         raise ObjectStoreError(f"background source {source.name}: {error}") from error
 
 
-def _geotiff(pixels: Any, grid: Grid, attribution: str) -> bytes:
+def _level(finest: Any, grid: Grid) -> dict[str, int]:
+    """The coarsest overview that is as fine as a grid; none if the raster itself is not finer."""
+    west, _, east, _ = transform_bounds(grid.epsg, finest.crs, *grid.bounds_m)
+    wanted = (east - west) / grid.width_px * 1.01
+    factors = [factor for factor in finest.overviews(1) if finest.res[0] * factor <= wanted]
+    return {"overview_level": len(factors) - 1} if factors else {}
+
+
+def _warped(dataset: Any, grid: Grid) -> npt.NDArray[np.uint8]:
+    """What a raster shows of a grid, read at once, so that each tile is fetched once."""
+    pixels = np.zeros((3, grid.height_px, grid.width_px), np.uint8)
+    bounds = transform_bounds(grid.epsg, dataset.crs, *grid.bounds_m)
+    wanted = from_bounds(*bounds, transform=dataset.transform)
+    row, col = math.floor(wanted.row_off) - 1, math.floor(wanted.col_off) - 1
+    bottom, right = row + math.ceil(wanted.height) + 3, col + math.ceil(wanted.width) + 3
+    top, left = max(row, 0), max(col, 0)
+    height, width = min(bottom, dataset.height) - top, min(right, dataset.width) - left
+    if height <= 0 or width <= 0:
+        return pixels
+    window = Window(left, top, width, height)
+    bands = (1, 2, 3) if dataset.count >= 3 else (1, 1, 1)
+    reproject(
+        dataset.read(bands, window=window),
+        pixels,
+        src_transform=dataset.window_transform(window),
+        src_crs=dataset.crs,
+        dst_transform=looks.raster_profile(grid)["transform"],
+        dst_crs=grid.epsg,
+        resampling=Resampling.bilinear,
+    )
+    return pixels
+
+
+def _geotiff(pixels: npt.NDArray[np.uint8], grid: Grid, attribution: str) -> bytes:
     profile = looks.raster_profile(grid) | {"count": 3, "dtype": "uint8", "photometric": "RGB"}
     with MemoryFile() as memory:
         with memory.open(**profile) as raster:

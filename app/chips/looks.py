@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from rasterio import Affine
+from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 
 from app.chips.layers import Layer
@@ -163,7 +164,7 @@ def raster_profile(grid: Grid) -> dict[str, Any]:
         "driver": "GTiff",
         "height": grid.height_px,
         "width": grid.width_px,
-        "crs": grid.epsg,
+        "crs": CRS.from_epsg(grid.epsg),
         "transform": Affine(grid.res_m, 0, grid.west_m, 0, -grid.res_m, grid.north_m),
         "compress": "deflate",
     }
