@@ -1,4 +1,4 @@
-"""`cbm-store`: the schema, campaigns, and parcels."""
+"""`cbm-store`: the schema, campaigns, parcels, and what the API tells beside signatures."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +11,10 @@ import click
 from store import db, schema
 from store.command import Program
 from store.errors import CallerError
+from store.markers import import_markers
 from store.parcels import campaigns
 from store.parcels.importing import import_parcels
+from store.weather import import_weather
 
 _CREATE_EXAMPLE = """\b
 Example:
@@ -23,6 +25,14 @@ Examples:
   cbm-store parcels import brp_2024.gpkg --aoi nl --year 2024 --id-column id \\
       --crop-column gewas --crop-code-column gewascode
   cbm-store parcels import lpis.zip --aoi pt --year 2024 --layer Culturas --dry-run
+"""
+_WEATHER_EXAMPLE = """\b
+Example:
+  cbm-store weather import era5_2024_tmin.nc era5_2024_tmax.nc
+"""
+_MARKERS_EXAMPLE = """\b
+Example:
+  cbm-store markers import mowing.csv --aoi nl --year 2024
 """
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 
@@ -217,3 +227,42 @@ def _bar() -> Iterator[Callable[[int, int], None] | None]:
             bar.update(read - bar.pos)
 
         yield show
+
+
+@main.group()
+def weather() -> None:
+    """Import daily weather."""
+
+
+@weather.command(name="import", epilog=_WEATHER_EXAMPLE)
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+def import_weather_(files: tuple[Path, ...]) -> None:
+    """Keep the weather in CSV or NetCDF files; what is known of a point and day is replaced.
+
+    A CSV has the columns lon, lat, date and some of tmin, tmax, tmean (degrees Celsius) and prec
+    (mm). A NetCDF file has some of these variables by day, or ERA5's mn2t, mx2t, t2m and tp.
+    """
+    conn = db.connect("cbm-store weather import")
+    for file in files:
+        click.echo(f"{file}: {import_weather(conn, file)}")
+
+
+@main.group()
+def markers() -> None:
+    """Import markers."""
+
+
+@markers.command(name="import", epilog=_MARKERS_EXAMPLE)
+@click.argument("file", type=click.Path(path_type=Path))
+@_of_campaign
+@click.option("--replace", is_flag=True, help="Forget all other markers of the campaign.")
+def import_markers_(file: Path, aoi: str, year: int, ptype: str, replace: bool) -> None:
+    """Keep a CSV file's markers: all of them, or none.
+
+    Columns: code (the agency's parcel id), marker, date_start, and any of marker_type, date_main,
+    date_end, value_1, value_2, value_3, practice. A repeated import replaces.
+    """
+    conn = db.connect("cbm-store markers import")
+    found = campaigns.find(conn, aoi, year, ptype)
+    count = import_markers(conn, found, file, replace=replace)
+    click.echo(f"{count} markers of {found.name}")
