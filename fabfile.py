@@ -43,8 +43,9 @@ def _engine(c: Connection, stack: str, command: str) -> None:
     """Run Pulumi in sight; a lock that a dead run left is dropped, and the command run again."""
     line = f"pulumi {command} --stack {stack}"
     ran = c.run(line, warn=True)
-    if ran.failed and "locked by" in ran.stderr:
-        recovery.drop_dead_locks(stack, ran.stderr, click.echo)
+    said = ran.stdout + ran.stderr
+    if ran.failed and recovery.LOCKED in said:
+        recovery.drop_dead_locks(stack, said, click.echo)
         ran = c.run(line, warn=True)
     if ran.failed:
         raise InfraError(

@@ -18,6 +18,9 @@ from infra.state import State, pulumi, read
 
 Say = Callable[[str], None]
 
+LOCKED = "locked by"
+"""What the engine says when another run holds the stack, or held it when it died."""
+
 
 def remove_half_made(cloud: Connection, stack: str, state: State, say: Say) -> None:
     """Remove what an interrupted run made and the state does not know.
@@ -43,7 +46,18 @@ def recover(cloud: Connection, stack: str, say: Say) -> None:
     if state.interrupted:
         say(f"stack {stack}: an earlier run was cut short; mending it")
         remove_half_made(cloud, stack, state, say)
-        pulumi("refresh", "--stack", stack, "--yes", "--skip-preview", "--clear-pending-creates")
+        _forget_pending(stack, say)
+
+
+def _forget_pending(stack: str, say: Say) -> None:
+    refresh = ("refresh", "--stack", stack, "--yes", "--skip-preview", "--clear-pending-creates")
+    try:
+        pulumi(*refresh)
+    except InfraError as error:
+        if LOCKED not in str(error):
+            raise
+        drop_dead_locks(stack, str(error), say)
+        pulumi(*refresh)
 
 
 def drop_dead_locks(stack: str, complaint: str, say: Say) -> None:
