@@ -90,6 +90,7 @@ def test_a_server_that_fits_no_hypervisor_is_told_and_the_next_up_replaces_it(
         stack.configure(hosts={"all": right["all"] | {"flavor": flavor.name}})
         ran = stack.try_pulumi("up", *UP)
         assert ran.code != 0
+        print(ran.said)
         assert "No valid host" in ran.said
     finally:
         project.admin.compute.delete_flavor(flavor)
