@@ -112,10 +112,13 @@ def scale(c: Connection, stack: str, workers: int) -> None:
     pool = layout.workers(settings.read(stack))
     if pool is None:
         raise InfraError(f"Pulumi.{stack}.yaml has no pool of kinds [worker] alone: add one")
-    state.pulumi(
-        "config", "set", "--stack", stack, "--path", f"cbm:hosts.{pool.name}.count", str(workers)
-    )
-    settings.read(stack)
+    key = ("config", "set", "--stack", stack, "--path", f"cbm:hosts.{pool.name}.count")
+    state.pulumi(*key, str(workers))
+    try:
+        settings.read(stack)
+    except InfraError:
+        state.pulumi(*key, str(pool.count))
+        raise
     up(c, stack)
     if int(workers) > pool.count:
         new = [f"cbm-{stack}-{pool.name}-{n}" for n in range(pool.count + 1, int(workers) + 1)]
