@@ -40,7 +40,8 @@ _BY_POLYGON = (
     """
     WITH here AS MATERIALIZED (
         SELECT ST_Transform(ST_Segmentize(ST_Intersection(
-            ST_GeomFromText(%(polygon)s, 4326), ST_Expand(ST_Extent(extent)::public.geometry, 0.1)
+            ST_GeomFromText(%(polygon)s, 4326),
+            ST_SetSRID(ST_Expand(ST_Extent(extent)::public.geometry, 0.1), 4326)
         ), 0.1), %(srid)s) AS area
         FROM public.parcel_set WHERE campaign_id = %(campaign)s),
     start AS MATERIALIZED (
