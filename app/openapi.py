@@ -27,6 +27,11 @@ _BODY_ERRORS = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is of another type than is taken.",
 }
 
+_HTTP_ERRORS = {
+    HTTPStatus.REQUEST_URI_TOO_LONG: "The address is longer than 8190 bytes; HTTP refuses it.",
+}
+"""What the server refuses before it is a request of ours, in words of its own."""
+
 _ERROR = {
     "type": "object",
     "properties": {"error": {"type": "string"}, "detail": {"type": "string"}},
@@ -64,6 +69,10 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
             "responses": {
                 f"{status.value}": _refused(status, meaning)
                 for status, meaning in (_ERRORS | _BODY_ERRORS).items()
+            }
+            | {
+                f"{status.value}": {"description": meaning, "content": {"text/html": {}}}
+                for status, meaning in _HTTP_ERRORS.items()
             },
             "securitySchemes": _SECURITY,
         },
@@ -155,7 +164,7 @@ def _responses(route: Route) -> dict[str, Any]:
         response.setdefault("content", {})[answer.media_type] = _content(answer)
     if route.who is Who.PAGE:
         responses["303"] = {"description": "To the page where one logs in."}
-    errors = _ERRORS | (_BODY_ERRORS if route.method == "POST" else {})
+    errors = _ERRORS | _HTTP_ERRORS | (_BODY_ERRORS if route.method == "POST" else {})
     for status in errors:
         responses.setdefault(f"{status.value}", {"$ref": f"#/components/responses/{status.value}"})
     return responses

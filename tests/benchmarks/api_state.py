@@ -104,7 +104,7 @@ def load(bench: Bench, size: Size) -> State:
 
 def _filled(bench: Bench, size: Size) -> State | None:
     with closing(bench.server.connect("postgres")) as admin:
-        found = db.one(admin, "SELECT FROM pg_database WHERE datname = %s", (NAME,))
+        found = db.one(admin, "SELECT 1 FROM pg_database WHERE datname = %s", (NAME,))
     if not found:
         return None
     with closing(bench.server.connect(NAME)) as conn:
