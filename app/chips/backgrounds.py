@@ -265,4 +265,4 @@ def _geotiff(pixels: npt.NDArray[np.uint8], grid: Grid, attribution: str) -> byt
         with memory.open(**profile) as raster:
             raster.write(pixels)
             raster.update_tags(TIFFTAG_COPYRIGHT=attribution)
-        return bytes(memory.getbuffer())
+        return bytes(memory.read())

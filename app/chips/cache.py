@@ -70,9 +70,10 @@ class ImageCache:
             return
         partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         try:
-            self._reserve(room)
-            partial.write_bytes(image)
-            partial.replace(path)
+            with self._tally() as tally:
+                self._count_in(tally, room)
+                partial.write_bytes(image)
+                partial.replace(path)
         except OSError as error:
             _log.warning("an image was not kept in %s: %s", self._folder, error)
             with suppress(OSError):
@@ -92,16 +93,15 @@ class ImageCache:
     def _path(self, key: str) -> Path:
         return self._folder / hashlib.sha256(key.encode()).hexdigest()
 
-    def _reserve(self, room: int) -> None:
+    def _count_in(self, tally: int, room: int) -> None:
         """Count an image in before it is written, after making room for it."""
-        with self._tally() as tally:
-            text = os.pread(tally, 32, 0)
-            used = int(text) if text.isdigit() else self._clear(0)
-            if used + room > self._most_bytes:
-                used = self._clear(int(self._most_bytes * (1 - _KEPT_SHARE)) + room)
-            digits = str(used + room).encode()
-            os.pwrite(tally, digits, 0)
-            os.ftruncate(tally, len(digits))
+        text = os.pread(tally, 32, 0)
+        used = int(text) if text.isdigit() else self._clear(0)
+        if used + room > self._most_bytes:
+            used = self._clear(int(self._most_bytes * (1 - _KEPT_SHARE)) + room)
+        digits = str(used + room).encode()
+        os.pwrite(tally, digits, 0)
+        os.ftruncate(tally, len(digits))
 
     def _clear(self, room: int) -> int:
         """Remove what was not used for longest until there is room; the bytes that are left."""

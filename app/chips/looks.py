@@ -155,7 +155,7 @@ def geotiff(layer: Layer, unit: str, reference: str, obstime: datetime) -> bytes
                 reference=reference,
                 unit="class" if layer.band == SCL else unit,
             )
-        return bytes(memory.getbuffer())
+        return bytes(memory.read())
 
 
 def raster_profile(grid: Grid) -> dict[str, Any]:

@@ -1,0 +1,659 @@
+"""Chips and backgrounds as users meet them: gunicorn, a real PostGIS, small rasters, S3, tiles."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import requests
+from click.testing import CliRunner
+from PIL import Image
+from pyproj import Transformer
+from rasterio.warp import transform_bounds
+
+from app.cli import main
+from card import folder as card_folder
+from store import catalogue, db, objects
+from store.catalogue import BandSource
+from tests.beds.postgis.fixture import _database
+from tests.beds.tiles import server as tiles
+from tests.integration.small_state import (
+    EPSG,
+    NORTH_M,
+    WEST_M,
+    a_scene,
+    add_campaign,
+    footprint,
+    square,
+    write_band,
+    write_scene,
+)
+
+ANN, BOB = ("ann", "right-word"), ("bob", "right-word")
+LON, LAT = Transformer.from_crs(EPSG, 4326, always_xy=True).transform(WEST_M + 500, NORTH_M - 500)
+S2_DAYS = {"start_date": "2024-04-06", "end_date": "2024-04-16"}
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running API with two processes, and what it shows."""
+
+    url: str
+    conn: db.Connection
+    folder: Path
+    cache: Path
+
+    def get(self, path: str, auth=ANN, headers=None, **params) -> requests.Response:
+        return requests.get(self.url + path, params=params, auth=auth, headers=headers, timeout=60)
+
+    def ask(self, question: str, **params) -> requests.Response:
+        place = {} if "pid" in params else {"lon": LON, "lat": LAT}
+        return self.get(f"/query/{question}", **place | params)
+
+    def post(self, question: str, body, auth=ANN) -> requests.Response:
+        return requests.post(f"{self.url}/query/{question}", json=body, auth=auth, timeout=60)
+
+    def listed(self, question: str, **params) -> dict:
+        answer = self.ask(question, **params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def fetch(self, address: str) -> bytes:
+        """As the JRC's client does it: without credentials."""
+        answer = requests.get(self.url + address, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    @contextmanager
+    def raster(self, address: str) -> Iterator[rasterio.DatasetReader]:
+        with rasterio.MemoryFile(self.fetch(address)) as file, file.open() as raster:
+            yield raster
+
+    def image(self, address: str) -> np.ndarray:
+        return np.array(Image.open(io.BytesIO(self.fetch(address))).convert("RGBA"))
+
+
+def scenes(folder: Path) -> list[catalogue.Scene]:
+    """Scenes 1 to 3 of random pixels, one of nothing, one of a gradient, Sentinel-1, coherence."""
+    found = [write_scene(folder, number) for number in (1, 2, 3)]
+    empty = write_band(folder / "empty.tif", np.zeros((100, 100), np.uint16), nodata=0)
+    found.append(a_scene(4, {"B04": BandSource(str(empty), nodata=0)}))
+    found.append(gradient(folder))
+    power = np.full((100, 100), 0.1, np.float32)
+    power[:, 50:] = 0.01
+    power[:10] = np.nan
+    vv = write_band(folder / "VV.tif", power)
+    vh = write_band(folder / "VH.tif", power / 10)
+    bands = {"VV": BandSource(str(vv)), "VH": BandSource(str(vh))}
+    s1 = {"platform": "S1A", "scale": None, "baseline": ""}
+    found.append(
+        a_scene(10, bands, reference="S1A_IW_GRDH_1SDV_X", kind="bs", unit="gamma0_linear",
+                acquisition="S1A_1", **s1)
+    )  # fmt: skip
+    found.append(
+        a_scene(10, bands, reference="S1A_1_CARD-COH12", kind="c12", unit="coherence",
+                acquisition="S1A_2", **s1)
+    )  # fmt: skip
+    return found
+
+
+def gradient(folder: Path) -> catalogue.Scene:
+    """Scene 5: DN grow from west to east in B04, from north to south in B03; B11 of 20 m is two."""
+    steps = np.arange(100, dtype=np.uint16)
+    planes = {
+        "B04": np.broadcast_to(1001 + 10 * steps, (100, 100)),
+        "B03": np.broadcast_to(1001 + 10 * steps[:, None], (100, 100)),
+    }
+    sources = {}
+    for band, pixels in planes.items():
+        path = write_band(folder / f"gradient_{band}.tif", pixels.copy(), nodata=0)
+        sources[band] = BandSource(str(path), offset=-1000.0, nodata=0)
+    coarse = np.full((50, 50), 3000, np.uint16)
+    coarse[:25] = 1500
+    path = write_band(folder / "gradient_B11.tif", coarse, res_m=20.0, nodata=0)
+    sources["B11"] = BandSource(str(path), offset=-1000.0, nodata=0)
+    return a_scene(5, sources)
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[tiles.TileServer]:
+    with tiles.running(LON, LAT) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def filled(cluster, template, tmp_path_factory, ground) -> Iterator[tuple[db.Connection, Path]]:
+    folder = tmp_path_factory.mktemp("scenes")
+    with pytest.MonkeyPatch.context() as patch:
+        for conn in _database(cluster, template, patch):
+            patch.setenv("CBM_CHIP_CACHE_DIR", str(folder / "cache"))
+            patch.setenv("CBM_BACKGROUNDS", str(sources(folder, ground.url)))
+            add_campaign(conn, [square(45, 45, 10), square(2, 2, 4)])
+            catalogue.register(conn, scenes(folder))
+            for name, aoi in (("ann", ["--aoi", "tt"]), ("bob", [])):
+                added = CliRunner().invoke(
+                    main, ["users", "add", name, *aoi, "--password-stdin"], input="right-word\n"
+                )
+                assert added.exit_code == 0, added.output
+            yield conn, folder
+
+
+def sources(folder: Path, url: str) -> Path:
+    """Two that work, one whose server is gone."""
+    path = folder / "backgrounds.json"
+    named = {
+        "ortho": {"xyz": url + "/xyz/{z}/{x}/{y}.png", "max_zoom": 19, "attribution": "The Crown"},
+        "national": {"wmts": url + "/wmts", "layer": "ortho"},
+        "gone": {"xyz": "http://127.0.0.1:9/{z}/{x}/{y}.png"},
+    }
+    path.write_text(json.dumps({"default": "ortho", "sources": named}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def api(filled, tmp_path_factory) -> Iterator[Api]:
+    conn, folder = filled
+    with serving(tmp_path_factory.mktemp("api")) as url:
+        yield Api(url, conn, folder, folder / "cache")
+
+
+@contextmanager
+def serving(folder: Path, workers: int = 2) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        bind = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-c", "from app.cli import main; main()", "serve", "--bind", bind]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--workers", str(workers)], stdout=log, stderr=log, env=dict(os.environ)
+        )
+    try:
+        end = time.monotonic() + 30
+        while not answers(f"http://{bind}/healthz"):
+            assert time.monotonic() < end, (folder / "log").read_text()
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.05)
+        yield f"http://{bind}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except (requests.ConnectionError, requests.Timeout):
+        return False
+
+
+def pixels(path: Path) -> np.ndarray:
+    with rasterio.open(path) as raster:
+        return raster.read(1)
+
+
+# --- GeoTIFFs --------------------------------------------------------------------------------
+
+
+def test_a_raw_chip_is_the_scenes_own_pixels_with_the_offset_added_once(api):
+    found = api.listed("rawChipByLocation", band="B04", chipsize=400, **S2_DAYS)
+    assert found["dates"] == ["20240406T101500", "20240411T101500", "20240416T101500"]
+    assert [c.rsplit("/", 1)[1] for c in found["chips"]] == [
+        f"S2A_MSIL2A_{date}_N0510_R022_T32TNT_{n:04}.B04.tif"
+        for n, date in enumerate(found["dates"], 1)
+    ]
+    with api.raster(found["chips"][0]) as chip:
+        assert chip.crs.to_epsg() == EPSG
+        assert tuple(chip.bounds) == (WEST_M + 300, NORTH_M - 700, WEST_M + 700, NORTH_M - 300)
+        assert (chip.res, chip.shape, chip.dtypes[0]) == ((10.0, 10.0), (40, 40), "int32")
+        assert chip.tags()["reference"].endswith("_0001")
+        assert chip.tags()["unit"] == "dn"
+        values = chip.read(1)
+    source = pixels(api.folder / "1_B04.tif")[30:70, 30:70].astype(int) - 1000
+    np.testing.assert_array_equal(values, source)
+
+
+def test_scene_classes_cover_the_same_ground_as_10_m_bands(api):
+    found = api.listed("rawChipByLocation", bands="SCL", chipsize=400, **S2_DAYS)
+    with api.raster(found["chips"][1]) as chip:
+        assert tuple(chip.bounds) == (WEST_M + 300, NORTH_M - 700, WEST_M + 700, NORTH_M - 300)
+        assert (chip.shape, chip.dtypes[0], chip.nodata) == ((20, 20), "uint8", 0)
+        np.testing.assert_array_equal(chip.read(1), pixels(api.folder / "2_SCL.tif")[15:35, 15:35])
+
+
+def test_a_chip_over_the_edge_keeps_its_shape_and_says_where_there_is_nothing(api):
+    days = {"start_date": "2024-04-06", "end_date": "2024-04-06"}
+    found = api.listed(
+        "rawChipByParcelID", aoi="tt", year=2024, pid="p2", band="B04", chipsize=400, **days
+    )
+    with api.raster(found["chips"][0]) as chip:  # the parcel's centre is at pixel (4, 4)
+        assert chip.shape == (40, 40)
+        values = chip.read(1)
+        assert chip.nodata == -9999
+    assert (values[:16] == -9999).all()
+    assert (values[:, :16] == -9999).all()
+    source = pixels(api.folder / "1_B04.tif")[:24, :24].astype(int) - 1000
+    np.testing.assert_array_equal(values[16:, 16:], source)
+
+
+def test_a_scene_without_data_there_is_left_out(api):
+    days = {"start_date": "2024-04-16", "end_date": "2024-04-26"}
+    found = api.listed("rawChipByLocation", band="B04", **days)
+    assert found["dates"] == ["20240416T101500", "20240426T101500"]  # not scene 4 of 21 April
+
+
+def test_onlylist_names_products_without_making_chips(api):
+    found = api.listed("rawChipByLocation", band="B04", onlylist=True, **S2_DAYS)
+    assert [name[-5:] for name in found["chips"]] == ["_0001", "_0002", "_0003"]
+
+
+def test_no_scene_on_these_days_is_an_empty_list(api):
+    days = {"start_date": "2020-01-01", "end_date": "2020-02-01"}
+    assert api.listed("rawChipByLocation", band="B04", **days) == {"dates": [], "chips": []}
+
+
+def test_a_batch_has_every_band_of_every_product(api):
+    names = [a_scene(n).reference for n in (2, 1)]
+    body = {"lon": LON, "lat": LAT, "tiles": names, "bands": ["B08", "SCL"], "chipsize": 9000}
+    answer = api.post("rawChipsBatch", body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["dates"] == [
+        f"{date}_{band}" for date in ("20240411T101500", "20240406T101500")
+        for band in ("B08", "SCL")
+    ]  # fmt: skip
+    with api.raster(answer.json()["chips"][0]) as chip:
+        assert chip.shape == (512, 512)  # 9000 m are cut down to 5120 m, as documented
+
+
+def test_a_siblings_address_is_made_by_replacing_the_band_as_the_jrcs_scripts_do(api):
+    names = [a_scene(1).reference]
+    body = {"lon": LON, "lat": LAT, "tiles": names, "bands": ["B08"]}
+    address = api.post("rawChipsBatch", body).json()["chips"][0]
+    with api.raster(address.replace("B08.tif", "B04.tif")) as chip:
+        assert chip.descriptions == ("B04",)
+    absent = api.url + address.replace("B08.tif", "B12.tif")
+    assert requests.get(absent, timeout=9).status_code == 404
+
+
+def test_sentinel_1_comes_linear_in_both_polarisations(api):
+    body = {"lon": LON, "lat": LAT, "dates": ["2024-05-01", "2024-05-31"], "chipsize": 400}
+    found = api.post("rawS1ChipsBatch", body).json()
+    assert found["dates"] == ["20240521T101500_VV", "20240521T101500_VH"]
+    vv = found["chips"][0]
+    with api.raster(vv) as chip:
+        assert chip.dtypes[0] == "float32"
+        np.testing.assert_array_equal(chip.read(1)[0, [0, 39]], np.float32([0.1, 0.01]))
+    with api.raster(vv.replace("VV", "VH")) as chip:
+        assert chip.read(1)[0, 0] == np.float32(0.01)
+    coherence = api.post("rawS1ChipsBatch", body | {"plevel": "CARD-COH12"}).json()
+    assert len(coherence["chips"]) == 2
+    assert "COH12" in coherence["chips"][0]
+
+
+# --- composites ------------------------------------------------------------------------------
+
+
+def composites(api, **params) -> dict:
+    days = {"start_date": "2024-04-26", "end_date": "2024-04-26"}
+    return api.listed("chipsByLocation", format="json", **days | params)
+
+
+def test_absolute_limits_scale_each_band_from_black_to_white(api):
+    found = composites(api, bands="B04_B03_B11", lut="301_691_0_1000_0_1000", chipsize=400)
+    image = api.image(found["chips"][0])
+    assert image.shape == (40, 40, 4)
+    # B04 is 1 + 10 * column: 301 at the chip's first column, 691 at its last.
+    assert image[0, [0, 39], 0].tolist() == [0, 255]
+    assert image[0, 20, 0] == round(200 / 390 * 255)
+    assert image[[0, 39], 0, 1].tolist() == [round(0.301 * 255), round(0.691 * 255)]
+    # B11 of 20 m: 500 in the upper half, 2000 in the lower, by nearest neighbour.
+    assert image[[19, 20], 0, 2].tolist() == [128, 255]
+    assert (image[..., 3] == 255).all()
+
+
+def test_percentiles_stretch_by_default(api):
+    found = composites(api, band="B04", chipsize=400)
+    grey = api.image(found["chips"][0])[0, :, 0]
+    values = 301 + 10.0 * np.arange(40)
+    low, high = np.percentile(values, (5, 95))
+    expected = np.clip((values - low) / (high - low) * 255 + 0.5, 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(grey, expected)
+
+
+def test_scene_classes_have_their_colours(api):
+    days = {"start_date": "2024-04-06", "end_date": "2024-04-06"}
+    image = api.image(composites(api, bands="SCL", chipsize=400, **days)["chips"][0])
+    classes = pixels(api.folder / "1_SCL.tif")[15:35, 15:35]
+    assert (image[classes == 4] == (0x00, 0xA0, 0x00, 255)).all()
+    assert (image[classes == 9] == (255, 255, 255, 255)).all()
+    assert (image[classes == 0][:, 3] == 0).all()
+
+
+def test_backscatter_is_shown_in_db_and_gaps_are_transparent(api):
+    days = {"start_date": "2024-05-01", "end_date": "2024-05-31"}
+    found = composites(api, bands="VVb", lut="-20_-10_-20_-10_-20_-10", chipsize=1000, **days)
+    image = api.image(found["chips"][0])
+    assert image[50, [0, 99], 0].tolist() == [255, 0]  # -10 dB and -20 dB
+    assert (image[:10, :, 3] == 0).all()
+    assert (image[10:, :, 3] == 255).all()
+
+
+def test_a_page_shows_the_chips_to_people_and_a_list_to_programs(api):
+    answer = api.ask("chipsByLocation", bands="B08_B04_B04", **S2_DAYS)
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "img-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert answer.text.count("<img ") == 3
+    assert "Contains modified Copernicus Sentinel data" in answer.text
+    as_json = api.get(
+        "/query/chipsByLocation", headers={"Accept": "application/json"},
+        lon=LON, lat=LAT, bands="B08_B04_B04", **S2_DAYS,
+    ).json()  # fmt: skip
+    assert len(as_json["chips"]) == 3
+    assert all(address in answer.text for address in as_json["chips"])
+
+
+def test_the_parcels_outline_is_drawn(api):
+    days = {"start_date": "2024-04-26", "end_date": "2024-04-26"}
+    found = api.listed(
+        "chipsByParcelID", aoi="tt", year=2024, pid="p1", bands="B04", format="json", chipsize=400,
+        withGeometry=True, **days,
+    )  # fmt: skip
+    yellow = (api.image(found["chips"][0]) == (255, 255, 0, 255)).all(axis=2)
+    rows, cols = np.nonzero(yellow)
+    # The parcel's 10 x 10 pixels begin at pixel 15 of a chip of 40.
+    assert [rows.min(), cols.min()] == pytest.approx([15, 15], abs=1)
+    assert [rows.max(), cols.max()] == pytest.approx([25, 25], abs=1)
+    assert not yellow[17:24, 17:24].any()
+
+
+# --- which scene -----------------------------------------------------------------------------
+
+
+def test_of_one_acquisition_the_newest_of_those_that_cover_most_is_shown(api):
+    base = write_scene(api.folder / "twins", 40)
+    db.execute(api.conn, "DELETE FROM work")
+    catalogue.register(
+        api.conn,
+        [
+            replace(base, reference="OLD", baseline="04.00"),
+            replace(base, reference="NEW", baseline="05.11"),
+            # Newest of all, but it shows the western half only.
+            replace(base, reference="HALF", baseline="05.12", footprint_wkt=footprint((100, 50))),
+        ],
+    )
+    day = f"{base.obstime:%Y-%m-%d}"
+    found = api.listed("rawChipByLocation", band="B04", onlylist=True, start_date=day, end_date=day)
+    assert found["chips"] == ["NEW"]
+
+
+def test_a_band_that_no_scene_has_is_said_with_those_there_are(api):
+    answer = api.ask("rawChipByLocation", band="B12", **S2_DAYS)
+    assert answer.status_code == 404
+    assert "B04, B08, SCL" in answer.json()["detail"]
+
+
+def test_a_scene_whose_file_is_gone_is_left_out(api):
+    scene = write_scene(api.folder / "lost", 45)
+    catalogue.register(api.conn, [scene])
+    Path(scene.bands["B04"].href).unlink()
+    day = f"{scene.obstime:%Y-%m-%d}"
+    days = {"start_date": day, "end_date": day}
+    assert api.listed("rawChipByLocation", band="B04", **days)["chips"] == []
+    assert len(api.listed("rawChipByLocation", band="B08", **days)["chips"]) == 1
+
+
+# --- limits and refusals ---------------------------------------------------------------------
+
+
+def test_more_chips_than_a_request_may_have_are_refused_with_their_number(api):
+    many = [replace(a_scene(n), obstime=a_scene(n).obstime - timedelta(days=2000),
+                    reference=f"MANY{n}", acquisition=f"MANY{n}") for n in range(25)]  # fmt: skip
+    catalogue.register(api.conn, many)
+    days = {"start_date": "2018-01-01", "end_date": "2019-12-31"}
+    for question in ("chipsByLocation", "rawChipByLocation"):
+        answer = api.ask(question, band="B04", **days)
+        assert answer.status_code == 400
+        assert "25 acquisitions" in answer.json()["detail"]
+        assert "24 at most" in answer.json()["detail"]
+
+
+def test_a_batch_of_more_than_36_chips_is_refused(api):
+    tiles_named = [f"S2A_{n}" for n in range(13)]
+    body = {"lon": LON, "lat": LAT, "tiles": tiles_named, "bands": ["B04", "B08", "SCL"]}
+    answer = api.post("rawChipsBatch", body)
+    assert answer.status_code == 400
+    assert "36 at most" in answer.json()["detail"]
+
+
+def test_a_product_that_is_not_in_the_catalogue_is_named(api):
+    body = {"lon": LON, "lat": LAT, "tiles": ["S2A_NONE"], "bands": ["B04"]}
+    answer = api.post("rawChipsBatch", body)
+    assert (answer.status_code, "S2A_NONE" in answer.json()["detail"]) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"band": "B04;ls"}, "band"),
+        ({"band": "../../etc/passwd"}, "band"),
+        ({"band": "B04_B08"}, "one band"),
+        ({"band": "B04", "plevel": "LEVEL1C"}, "plevel"),
+        ({"band": "B04", "plevel": "CARD-BS"}, "no bands of CARD-BS"),
+        ({"band": "B04", "chipsize": 5121}, "chipsize"),
+        ({"band": "B04", "chipsize": "nan"}, "chipsize"),
+        ({"band": "B04", "start_date": "2024-05-01"}, "comes after"),
+        ({"band": "B04", "lut": "5_95"}, "no parameter here"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(api, wrong, said):
+    answer = api.ask("rawChipByLocation", **S2_DAYS | wrong)
+    assert answer.status_code == 400
+    assert said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("lut", ["95_5", "5", "5_101", "1_2_3_4", "a_b", "1e9_2", "5_5"])
+def test_limits_that_mean_nothing_are_refused(api, lut):
+    answer = api.ask("chipsByLocation", lut=lut, **S2_DAYS)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("lut")
+
+
+def test_places_are_for_every_user_and_parcels_for_those_of_the_aoi(api):
+    params = {"band": "B04"} | S2_DAYS
+    parcel = {"aoi": "tt", "year": 2024, "pid": "p1"} | params
+    assert api.ask("rawChipByLocation", auth=BOB, **params).status_code == 200
+    for question in ("rawChipByParcelID", "chipsByParcelID"):
+        assert api.ask(question, auth=BOB, **parcel).status_code == 403
+        assert api.ask(question, auth=None, **parcel).status_code == 401
+    background = {"aoi": "tt", "year": 2024, "pid": "p1"}
+    assert api.ask("backgroundByParcelID", auth=BOB, **background).status_code == 403
+    assert api.ask("rawChipByLocation", auth=None, **params).status_code == 401
+
+
+# --- addresses -------------------------------------------------------------------------------
+
+
+def test_a_changed_address_shows_nothing(api):
+    found = composites(api, band="B04", chipsize=400)
+    _, chips, proof, subject, name = found["chips"][0].split("/")
+    end = int(proof[:10], 16)
+    wrong = [
+        (proof[:-1] + ("0" if proof[-1] != "0" else "1"), subject, name),
+        (f"{end + 86400:010x}{proof[10:]}", subject, name),
+        (proof, subject.replace("400.0", "500.0"), name),
+        (proof, subject.replace("c_", "c_1", 1), name),
+        (proof, subject, name.replace(".5_95.", ".4_95.")),
+        (proof, subject, name.replace(".png", ".tif")),
+        (proof[10:], subject, name),
+    ]
+    for parts in wrong:
+        answer = requests.get("/".join([api.url, chips, *parts]), timeout=9)
+        assert answer.status_code == 404, parts
+    # Twice, to meet both processes: they share the secret.
+    for _ in range(8):
+        assert api.fetch(found["chips"][0])[:4] == b"\x89PNG"
+
+
+def test_a_kept_image_that_was_cleared_away_is_made_again(api):
+    found = composites(api, band="B03", chipsize=400)
+    before = api.fetch(found["chips"][0])
+    for path in api.cache.iterdir():
+        if path.name not in {"secret", "tally"}:
+            path.unlink()
+    assert api.fetch(found["chips"][0]) == before
+
+
+def test_addresses_expire(filled, tmp_path, monkeypatch):
+    monkeypatch.setenv("CBM_CHIP_EXPIRY_S", "1")
+    with serving(tmp_path, workers=1) as url:
+        short = Api(url, filled[0], filled[1], filled[1] / "cache")
+        address = composites(short, band="B04")["chips"][0]
+        short.fetch(address)
+        time.sleep(2.1)
+        answer = requests.get(url + address, timeout=9)
+    assert answer.status_code == 404
+    assert "expired" in answer.json()["detail"]
+
+
+def test_browsers_may_keep_an_image_until_its_address_expires(api):
+    address = composites(api, band="B04")["chips"][0]
+    headers = requests.get(api.url + address, timeout=9).headers
+    assert headers["Content-Type"] == "image/png"
+    cache, age = headers["Cache-Control"].split(", max-age=")
+    assert cache == "private"
+    assert 86_400 <= int(age.split(",")[0]) <= 90_000
+
+
+# --- from S3, and of real scenes -------------------------------------------------------------
+
+
+def test_chips_are_read_from_s3_and_the_store_may_be_away(s3, filled, tmp_path, monkeypatch):
+    for name, value in s3.http.env.items():
+        monkeypatch.setenv(name, value)
+    local = write_scene(tmp_path, 60)
+    store = objects.open_store(f"s3://{s3.new_bucket()}")
+    bands = {}
+    for band in ("B04", "B08"):
+        store.put(f"{band}.tif", Path(local.bands[band].href))
+        bands[band] = replace(local.bands[band], href=store.uri(f"{band}.tif"))
+    catalogue.register(filled[0], [replace(local, bands=bands, reference="IN_S3")])
+    day = f"{local.obstime:%Y-%m-%d}"
+    asked = {"start_date": day, "end_date": day, "chipsize": 400}
+    with serving(tmp_path, workers=1) as url:
+        remote = Api(url, *filled, filled[1] / "cache")
+        found = remote.listed("rawChipByLocation", band="B04", **asked)
+        with remote.raster(found["chips"][0]) as chip:
+            source = pixels(tmp_path / "60_B04.tif")[30:70, 30:70].astype(int) - 1000
+            np.testing.assert_array_equal(chip.read(1), source)
+        with s3.without("http"):
+            answer = remote.ask("rawChipByLocation", band="B08", **asked)
+            assert answer.status_code == 503
+            assert "images" in answer.json()["detail"]
+            assert "Retry-After" in answer.headers
+            remote.fetch(found["chips"][0])  # kept
+        assert len(remote.listed("rawChipByLocation", band="B08", **asked)["chips"]) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_chips_of_real_scenes_are_their_own_pixels(api, shared_data):
+    found = card_folder.scan(shared_data / "ch_strickhof_s2_2022" / "s2")
+    catalogue.register(api.conn, found.scenes)
+    lon, lat = Transformer.from_crs(32632, 4326, always_xy=True).transform(476_230, 5_254_550)
+    asked = {"lon": lon, "lat": lat, "chipsize": 640}
+    asked |= {"start_date": "2022-05-01", "end_date": "2022-05-31"}
+    answer = api.get("/query/rawChipByLocation", band="B8A", **asked).json()
+    assert answer["dates"]
+    for address in answer["chips"]:
+        name = address.rsplit("/", 1)[1].split(".")[0]
+        scene = next(s for s in found.scenes if s.reference == name)
+        with rasterio.open(scene.bands["B8A"].href) as whole, api.raster(address) as chip:
+            window = whole.window(*chip.bounds)
+            source = whole.read(scene.bands["B8A"].index, window=window)
+            np.testing.assert_array_equal(chip.read(1), source)
+            assert chip.shape == (64, 64)
+    shown = api.get("/query/chipsByLocation", bands="B8A_B11_B05", format="json", **asked).json()
+    assert len(shown["chips"]) == len(answer["chips"])
+    if folder := os.environ.get("CBM_KEEP_IMAGES"):
+        for address in shown["chips"]:
+            (Path(folder) / address.rsplit("/", 1)[1]).write_bytes(api.fetch(address))
+
+
+# --- backgrounds -----------------------------------------------------------------------------
+
+
+def corners(image: np.ndarray) -> list[tuple]:
+    return [tuple(int(v) for v in image[row, col, :3]) for row in (5, -6) for col in (5, -6)]
+
+
+ALL_COLOURS = [tiles.RED, tiles.GREEN, tiles.BLUE, tiles.WHITE]
+
+
+def background(api, question="backgroundByLocation", **params) -> str:
+    """The address of a background, host-relative."""
+    answer = api.ask(question, raw=1, **params)
+    assert answer.status_code == 200, answer.text
+    assert answer.text.startswith(f"{api.url}/chips/")
+    return answer.text.removeprefix(api.url)
+
+
+@pytest.mark.parametrize("tms", ["Google", "ortho", "national"])
+@pytest.mark.parametrize("extend", [200, 3000])
+def test_a_background_shows_the_ground_around_the_point(api, tms, extend):
+    image = api.image(background(api, tms=tms, extend=extend, chipsize=200))
+    assert image.shape[:2] == (200, 200)
+    assert corners(image) == ALL_COLOURS
+    # The four colours meet in the middle, to a pixel.
+    assert image[90, [97, 102], 0].tolist() == [200, 0]
+    assert image[[97, 102], 90, 2].tolist() == [0, 200]
+
+
+def test_the_client_gets_a_georeferenced_tif_by_an_absolute_address(api):
+    answer = api.ask("backgroundByLocation", tms="Google", iformat="tif", chipsize=512, extend=512)
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert answer.text.startswith(f"{api.url}/chips/")
+    assert answer.text.endswith("/google.tif")
+    with api.raster(answer.text.removeprefix(api.url)) as image:
+        assert (image.crs.to_epsg(), image.count, image.shape) == (3857, 3, (512, 512))
+        x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(LON, LAT)
+        assert image.xy(255.5, 255.5) == pytest.approx((x, y), abs=0.01)
+        assert image.tags()["TIFFTAG_COPYRIGHT"] == "The Crown"
+        utm = transform_bounds(3857, EPSG, *image.bounds)
+        assert utm[2] - utm[0] == pytest.approx(512, rel=0.01)  # metres on the ground
+
+
+def test_a_page_shows_a_background_with_its_attribution(api):
+    answer = api.ask("backgroundByLocation")
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "The Crown" in answer.text
+    assert answer.text.count("<img ") == 1
+
+
+def test_a_parcels_background_has_its_outline_if_asked(api):
+    parcel = {"aoi": "tt", "year": 2024, "pid": "p1", "extend": 400, "chipsize": 400}
+    plain = api.image(background(api, "backgroundByParcelID", **parcel))
+    outlined = api.image(background(api, "backgroundByParcelID", withGeometry=True, **parcel))
+    yellow = (outlined[..., :3] == (255, 255, 0)).all(axis=2)
+    assert not (plain[..., :3] == (255, 255, 0)).all(axis=2).any()
+    rows, cols = np.nonzero(yellow)
+    assert [rows.min(), cols.min(), rows.max(), cols.max()] == pytest.approx(
+        [150, 150, 250, 250], abs=2
+    )
+
+
+def test_a_source_that_is_unknown_shows_nothing_or_is_away_is_said(api):
+    unknown = api.ask("backgroundByLocation", tms="Bing")
+    assert (unknown.status_code, "ortho" in unknown.json()["detail"]) == (404, True)
+    nothing = api.get("/query/backgroundByLocation", lon=-60, lat=-30)
+    assert (nothing.status_code, "shows nothing" in nothing.json()["detail"]) == (404, True)
+    away = api.ask("backgroundByLocation", tms="gone")
+    assert away.status_code == 503
+    assert "127.0.0.1" not in away.text
