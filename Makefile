@@ -55,8 +55,17 @@ $(INSTALLED): requirements/dev.lock pyproject.toml | packages
 	    --no-build-isolation --editable .
 	@touch $@
 
+WEB := app/static/parcel.html
+
+.PHONY: web
+web: $(WEB) ## build the pages into app/static, with the libraries they load
+
+$(WEB): $(wildcard app/web/*.json app/web/*.mjs app/web/pages/*)
+	@infra/standalone/packages.sh $(PYTHON) npm
+	@cd app/web && npm ci --silent && npm run --silent build
+
 .PHONY: demo
-demo: setup ## from scenes and parcels to a REST API: synthetic, or DATA= PARCELS= [ID= DESCRIBE=], or STAC= ...
+demo: setup web ## from scenes and parcels to a REST API: synthetic, or DATA= PARCELS= [ID= DESCRIBE=], or STAC= ...
 	@$(BIN)/python -m infra.standalone.demo up $(DEMO_OPTIONS)
 
 .PHONY: demo-stop
@@ -77,8 +86,13 @@ lint: setup ## ruff, mypy, import-linter, yamllint, shellcheck
 	@$(BIN)/shellcheck $(SCRIPTS)
 
 .PHONY: test
-test: setup ## all tests, with a real PostGIS and a real S3; ARGS= goes to pytest
+test: setup web ## all tests, with a real PostGIS and a real S3; ARGS= goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-browser
+test-browser: setup web ## the pages in a headless Chromium; pictures in build/screenshots
+	@infra/standalone/packages.sh $(PYTHON) chromium
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
 .PHONY: test-system-full
 test-system-full: setup ## the system tests at full size: the whole demo, 100 killed workers

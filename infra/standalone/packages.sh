@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Installs the distribution packages the standalone machine needs, if one is missing:
-#   packages.sh PYTHON
+#   packages.sh PYTHON [PROGRAM ...]
+# Further programs are packages of the same name, such as npm and chromium.
 # PostgreSQL comes without its usual system cluster: ours is private, in a folder of the project.
 set -euo pipefail
 
 python=$1
+shift
 
 refuse() {
     echo "$*" >&2
@@ -29,6 +31,9 @@ missing=()
 has_postgis || missing+=(postgresql postgresql-postgis)
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v curl >/dev/null || missing+=(curl)
+for program in "$@"; do
+    command -v "$program" >/dev/null || missing+=("$program")
+done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 command -v apt-get >/dev/null ||

@@ -52,6 +52,8 @@ export class ParcelMap {
     map.on("click", (event) => this.#pickAt(event.point));
     map.on("mousemove", (event) => this.#hover(event));
     map.on("mouseout", () => this.popup.remove());
+    map.on("dataloading", () => this.box.setAttribute("aria-busy", "true"));
+    map.on("idle", () => this.box.setAttribute("aria-busy", "false"));
     map.on("moveend", () => this.#hintZoom());
     map.on("error", ({ error }) => this.#complain(error));
     map.getCanvas().setAttribute("aria-label", "Map of parcels. Arrow keys move it, plus and minus zoom, Enter chooses the parcel in the middle.");

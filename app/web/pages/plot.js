@@ -61,7 +61,7 @@ export class Plot {
       ...this.#size(),
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       legend: { show: false },
-      cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+      cursor: { x: false, y: false, drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { range: [span[0] - room, span[1] + room] }, y: { range: (_, low, high) => padded(low, high) } },
       axes: [
         { ...axis, space: 60, grid: { show: false }, values: (_, splits) => monthLabels(splits) },

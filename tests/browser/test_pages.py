@@ -1,0 +1,198 @@
+"""The pages as people use them, in a real browser."""
+
+import csv
+import re
+
+import requests
+from playwright.sync_api import expect
+
+from store import db
+from tests.browser.conftest import NAME, PASSWORD
+from tests.browser.state import CODES, MIDDLE
+
+
+def test_a_wrong_password_is_told_and_lets_nobody_in(visitor):
+    visitor.log_in(password="wrong-word")
+    expect(visitor.page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+    visitor.keep("wrong-password")
+    visitor.open("/status")
+    expect(visitor.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_login_goes_on_to_the_page_that_was_asked_for_and_logout_ends_it(visitor):
+    visitor.log_in("/?aoi=tt&year=2024&pid=p2")
+    expect(visitor.page.get_by_role("heading", name="p2", exact=True)).to_be_visible()
+    cookie = next(c for c in visitor.page.context.cookies() if c["name"] == "cbm_session")
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    visitor.page.get_by_role("button", name="Sign out").click()
+    visitor.open("/")
+    expect(visitor.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_a_parcel_found_by_its_id_shows_series_image_peers_and_csv(visitor):
+    visitor.log_in()
+    page = visitor.page
+    visitor.keep("choose")
+    page.get_by_label("Parcel id").fill(MIDDLE)
+    page.get_by_role("button", name="Find").click()
+    expect(page.get_by_role("heading", name=MIDDLE, exact=True)).to_be_visible()
+    image = page.get_by_role("img", name=re.compile("Sentinel-2 image"))
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.naturalWidth") > 10
+    page.get_by_label("Compare with peers").check()
+    expect(page.get_by_text("8 nearest parcels")).to_be_visible()
+    visitor.see_map()
+    visitor.keep("parcel")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    with download.value.path().open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["band"] for row in rows} == {"B02", "B03", "B04", "B08", "B11"}
+    assert next(row["mean"] for row in rows if row["band"] == "B04") == "1000.0"
+
+
+def test_the_table_greys_cloudy_days_and_holds_ndvi_and_decibels(visitor):
+    visitor.log_in(f"/?aoi=tt&year=2024&pid={MIDDLE}")
+    page = visitor.page
+    page.get_by_text("Values as a table").click()
+    lines = page.locator("#table tbody tr")
+    expect(lines).to_have_count(4)
+    expect(lines.nth(0)).to_contain_text("0.500")
+    expect(lines.nth(1)).to_have_class("cloudy")
+    page.locator("#views").get_by_text("Sentinel-1").click()
+    expect(lines).to_have_count(1)
+    expect(lines.nth(0)).to_contain_text("-10.0")
+    expect(lines.nth(0)).to_contain_text("-20.0")
+    visitor.keep("radar")
+
+
+def test_lines_can_be_hidden_and_days_chosen_in_the_plot(visitor):
+    visitor.log_in(f"/?aoi=tt&year=2024&pid={MIDDLE}")
+    page = visitor.page
+    page.locator("#views").get_by_text("Sentinel-2 bands").click()
+    band = page.locator("#legend").get_by_role("button", name="B04")
+    band.click()
+    expect(band).to_have_attribute("aria-pressed", "false")
+    page.locator("#plot").hover()
+    expect(page.locator("#reading")).to_contain_text("B08")
+    expect(page.locator("#reading")).not_to_contain_text("B04")
+    visitor.keep("bands")
+    page.locator("#plot").click(position={"x": 100, "y": 100})
+    expect(page.locator("#day")).to_have_value(re.compile("1 Apr 2024"))
+
+
+def test_a_click_on_the_map_chooses_the_parcel(visitor):
+    visitor.log_in()
+    visitor.see_map()
+    box = visitor.page.locator("#map").bounding_box()
+    visitor.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(visitor.page.get_by_role("heading", name=MIDDLE, exact=True)).to_be_visible()
+    assert f"pid={MIDDLE}" in visitor.page.url
+    visitor.page.go_back()
+    expect(visitor.page.get_by_role("heading", name="Choose a parcel")).to_be_visible()
+
+
+def test_everything_can_be_done_by_keyboard(visitor):
+    visitor.open("/")
+    expect(visitor.page.get_by_label("Name")).to_be_focused()
+    keys = visitor.page.keyboard
+    keys.type(NAME)
+    keys.press("Tab")
+    keys.type(PASSWORD)
+    keys.press("Enter")
+    visitor.see_map()
+    visitor.page.locator("#map canvas").focus()
+    keys.press("Enter")
+    expect(visitor.page.get_by_role("heading", name=MIDDLE, exact=True)).to_be_visible()
+    visitor.page.locator("#plot").focus()
+    keys.press("Home")
+    expect(visitor.page.locator("#reading")).to_have_text("1 Apr 2024 · NDVI 0.500 · 100 % clear")
+    keys.press("Enter")
+    expect(visitor.page.locator("#day")).to_have_value(re.compile("1 Apr 2024"))
+    keys.press("ArrowRight")
+    expect(visitor.page.locator("#reading")).to_contain_text("0 % clear")
+    visitor.keep("keyboard")
+
+
+def test_an_unknown_parcel_is_told(visitor):
+    visitor.log_in()
+    visitor.page.get_by_label("Parcel id").fill("<b>nowhere</b>")
+    visitor.page.get_by_role("button", name="Find").click()
+    expect(visitor.page.get_by_role("heading", name="No such parcel")).to_be_visible()
+    expect(visitor.page.locator("#message")).to_contain_text("<b>nowhere</b>")
+    visitor.keep("unknown-parcel")
+
+
+def test_progress_shows_states_and_reasons(visitor):
+    visitor.log_in("/status")
+    page = visitor.page
+    expect(page.get_by_role("heading", name="TT 2024")).to_be_visible()
+    expect(page.get_by_text("2 of 5 scenes")).to_be_visible()
+    expect(page.get_by_text("B04: the file is cut short")).to_be_visible()
+    visitor.keep("status")
+
+
+def test_a_phone_shows_it_without_sideways_scrolling(walker):
+    walker.log_in(f"/?aoi=tt&year=2024&pid={MIDDLE}")
+    page = walker.page
+    expect(page.get_by_role("img", name=re.compile("Sentinel-2 image"))).to_be_visible()
+    walker.keep("parcel")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    walker.open("/status")
+    expect(page.get_by_role("heading", name="TT 2024")).to_be_visible()
+    walker.keep("status")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_nothing_is_loaded_from_elsewhere(visitor):
+    asked = []
+    visitor.page.on("request", lambda request: asked.append(request.url))
+    visitor.log_in(f"/?aoi=tt&year=2024&pid={MIDDLE}")
+    visitor.see_map()
+    inside = (visitor.site.url, "data:", "blob:")
+    assert [url for url in asked if not url.startswith(inside)] == []
+
+
+def test_tiles_ask_for_a_user_and_are_not_sent_twice(site):
+    tile = f"{site.url}/tiles/tt/2024/12/2150/1437"
+    assert requests.get(tile, timeout=20).status_code == 401
+    auth = (NAME, PASSWORD)
+    first = requests.get(tile, auth=auth, timeout=20)
+    assert (first.status_code, MIDDLE.encode() in first.content) == (200, True)
+    assert all(code.encode() in first.content for code in CODES)
+    again = requests.get(
+        tile, auth=auth, headers={"If-None-Match": first.headers["ETag"]}, timeout=20
+    )
+    assert (again.status_code, again.content) == (304, b"")
+    assert requests.get(f"{site.url}/tiles/tt/2024/3/1/1", auth=auth, timeout=20).status_code == 400
+
+
+def test_a_form_of_another_site_is_refused(site):
+    form = {"name": NAME, "password": PASSWORD}
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    answer = requests.post(f"{site.url}/login", data=form, headers=elsewhere, timeout=20)
+    assert (answer.status_code, answer.cookies.get("cbm_session")) == (403, None)
+
+
+def test_a_session_ends_with_its_password(site):
+    form = {"name": NAME, "password": PASSWORD}
+    with requests.Session() as session:
+        session.post(f"{site.url}/login", data=form, timeout=20)
+        assert session.get(f"{site.url}/page/campaigns", timeout=20).status_code == 200
+        old = db.one(site.conn, "SELECT password_hash FROM api_user WHERE name = %s", (NAME,))
+        db.execute(site.conn, "UPDATE api_user SET password_hash = 'x' WHERE name = %s", (NAME,))
+        try:
+            assert session.get(f"{site.url}/page/campaigns", timeout=20).status_code == 401
+        finally:
+            db.execute(
+                site.conn,
+                "UPDATE api_user SET password_hash = %s WHERE name = %s",
+                (old.password_hash, NAME),
+            )
+
+
+def test_a_forged_session_lets_nobody_in(site):
+    for value in ("", "ann", "ann:9999999999:", "ann:9999999999:00", "ann:x:00", "::"):
+        cookies = {"cbm_session": value}
+        answer = requests.get(f"{site.url}/page/campaigns", cookies=cookies, timeout=20)
+        assert answer.status_code == 401
