@@ -83,7 +83,7 @@ def preflight(_c: Connection, stack: str) -> None:
 def up(c: Connection, stack: str) -> None:
     """Make or change a stack as its configuration says, then write its inventory."""
     _recover(stack)
-    _engine(c, stack, "up --yes --skip-preview")
+    _engine(c, stack, "up --yes --skip-preview --suppress-outputs")
     click.echo(f"wrote {inventories.write(stack)}")
 
 
