@@ -89,13 +89,9 @@ class Studio:
         key = picture.key
         image = self._cache.get(key)
         if image is None:
-            try:
-                with raster.gdal_env({**objects.gdal_options(), **_OPTIONS}):
-                    image = picture.make() or b""
-            except SceneError as error:
-                _log.warning("an image is left out: %s", error)
-                return None
-            self._cache.put(key, image)
+            image = _made(picture)
+            if image is not None:
+                self._cache.put(key, image)
         return image or None
 
     @contextmanager
@@ -115,6 +111,22 @@ class Studio:
                 self._waiting[user_name] -= images
                 if not self._waiting[user_name]:
                     del self._waiting[user_name]
+
+
+def _made(picture: Picture) -> bytes | None:
+    """The file of a picture, empty where there is nothing to see; None if a scene is broken.
+
+    GDAL takes the first connection that it finds dead for a file of a format it does not know; so
+    a scene is broken only when it was so twice.
+    """
+    for last in (False, True):
+        try:
+            with raster.gdal_env({**objects.gdal_options(), **_OPTIONS}):
+                return picture.make() or b""
+        except SceneError as error:
+            if last:
+                _log.warning("an image is left out: %s", error)
+    return None
 
 
 def _results(jobs: Sequence[Future[bytes | None]]) -> list[bytes | None]:
