@@ -98,7 +98,7 @@ def run(bench: Bench, wanted: frozenset[str]) -> Iterator[Result]:
     bench.server.drop(state.name)
     yield Result.of(
         "A4",
-        "Schemathesis against the OpenAPI document: requests ; server errors ; undocumented answers",
+        "Schemathesis against the OpenAPI document: requests ; server errors ; undocumented",
         [
             Figure(requests, _REQUESTS, at_least=True, unit=""),
             Figure(errors, 0, at_least=False, unit=""),

@@ -10,10 +10,18 @@ from pathlib import Path
 
 import click
 
-from tests.benchmarks import memory, queries, results, storing, whole, zonal
+from tests.benchmarks import api, api_contract, memory, queries, results, storing, whole, zonal
 from tests.benchmarks.context import Bench, Part
 
-PARTS: Sequence[Part] = (zonal.PART, whole.PART, storing.PART, queries.PART, memory.PART)
+PARTS: Sequence[Part] = (
+    zonal.PART,
+    whole.PART,
+    storing.PART,
+    queries.PART,
+    memory.PART,
+    api.PART,
+    api_contract.PART,
+)
 
 _BUILD = Path(__file__).parents[2] / "build"
 
@@ -77,7 +85,7 @@ def _chosen(only: str) -> frozenset[str]:
     known = frozenset().union(*(part.goals for part in PARTS))
     asked = frozenset(name.strip().upper() for name in only.split(",") if name.strip())
     if asked - known:
-        listed = ", ".join(sorted(known, key=lambda goal: int(goal[1:])))
+        listed = ", ".join(sorted(known, key=results.order))
         raise click.UsageError(
             f"no such goal: {', '.join(sorted(asked - known))}; there are {listed}"
         )

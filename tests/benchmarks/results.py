@@ -95,11 +95,16 @@ def save(path: Path, result: Result) -> None:
         "versions": versions(),
     }
     entries = [old for old in load(path) if old["id"] != result.id] + [entry]
-    entries.sort(key=lambda each: int(each["id"][1:]))
+    entries.sort(key=lambda each: order(each["id"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".new")
     half.write_text(json.dumps(entries, indent=1) + "\n")
     half.replace(path)
+
+
+def order(goal: str) -> tuple[bool, str, int]:
+    """What goals are sorted by: P1 to P12, then the others."""
+    return goal[0] != "P", goal[0], int(goal[1:])
 
 
 def table(entries: Sequence[dict[str, Any]]) -> str:
