@@ -62,12 +62,10 @@ def answering() -> Iterator[None]:
         raise CloudError(
             f"no OpenStack credentials: {error}; set OS_CLOUD to a name in clouds.yaml, or OS_*"
         ) from error
-    except keystoneauth1.exceptions.Unauthorized as error:
-        raise CloudError(
-            f"OpenStack refuses these credentials ({error}): look at OS_CLOUD and clouds.yaml"
-        ) from error
     except (keystoneauth1.exceptions.ClientException, SDKException) as error:
-        raise CloudError(f"OpenStack: {error}; is its API up, and is the address right?") from error
+        raise CloudError(
+            f"OpenStack: {error}; look at OS_CLOUD, clouds.yaml, OS_*, and whether the API is up"
+        ) from error
 
 
 @contextmanager

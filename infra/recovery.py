@@ -45,8 +45,8 @@ def recover(cloud: Connection, stack: str, say: Say) -> None:
     state = read(stack)
     if state.interrupted:
         say(f"stack {stack}: an earlier run was cut short; mending it")
+        _forget_pending(stack, say)  # which takes the lock: a run that goes on is left in peace
         remove_half_made(cloud, stack, state, say)
-        _forget_pending(stack, say)
 
 
 def _forget_pending(stack: str, say: Say) -> None:
