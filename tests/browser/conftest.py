@@ -18,7 +18,7 @@ from tests.beds.postgis.fixture import _database
 from tests.browser.state import fill
 from tests.integration.test_api_routes import answers, wait_for
 
-NAME, PASSWORD = "ann", "right-word"
+NAME, STRANGER, PASSWORD = "ann", "bob", "right-word"
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +77,7 @@ def site(cluster, template, tmp_path_factory) -> Iterator[Site]:
 def _admit() -> None:
     for words in (
         ["users", "add", NAME, "--aoi", "tt", "--password-stdin"],
+        ["users", "add", STRANGER, "--password-stdin"],
         ["users", "grant", NAME, "tt", "--role", "operator"],
     ):
         done = CliRunner().invoke(main, words, input=f"{PASSWORD}\n")

@@ -5,6 +5,7 @@ import { colour, element, say } from "./dom.js";
 maplibre.setWorkerUrl("/static/vendor/maplibre-gl/maplibre-gl-worker.mjs");
 
 const CREDIT = "Contains modified Copernicus Sentinel data";
+const ROOM = { top: 60, bottom: 50, left: 50, right: 50 };
 const NOTHING = { type: "FeatureCollection", features: [] };
 
 export class ParcelMap {
@@ -30,7 +31,7 @@ export class ParcelMap {
     Object.assign(this, { campaign, background, code: null, peers: [] });
     this.geometry = NOTHING;
     this.map.setStyle(this.#style(), { diff: false });
-    if (campaign.bounds) this.map.fitBounds(campaign.bounds, { padding: 30, animate: false });
+    if (campaign.bounds) this.map.fitBounds(campaign.bounds, { padding: ROOM, animate: false });
     this.#hintZoom();
   }
 
@@ -39,7 +40,7 @@ export class ParcelMap {
     Object.assign(this, { code, peers: [] });
     this.geometry = { type: "Feature", properties: {}, geometry };
     this.#mark();
-    this.map.fitBounds(boundsOf(geometry), { padding: 70, maxZoom: 16, duration: 400 });
+    this.map.fitBounds(boundsOf(geometry), { padding: { ...ROOM, top: 110 }, maxZoom: 16, duration: 400 });
   }
 
   showPeers(codes) {

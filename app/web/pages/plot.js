@@ -116,6 +116,7 @@ export class Plot {
 
   #step(by) {
     const last = this.series.length - 1;
+    if (!Number.isFinite(by)) return this.series[by < 0 ? 0 : last];
     const now = this.series.indexOf(this.#nearest());
     if (now < 0) return this.series[by < 0 ? last : 0];
     return this.series[Math.min(last, Math.max(0, now + by))];
