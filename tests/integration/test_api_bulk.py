@@ -255,13 +255,23 @@ def test_heads_of_streams_give_their_connection_back(api):
 # --- weather and markers ---------------------------------------------------------------------
 
 
+def put_weather(conn: db.Connection) -> None:
+    """Three days, one before the campaign, at three points; the mean is the point's longitude."""
+    db.execute(conn, "DELETE FROM weather_cell")
+    db.execute(
+        conn,
+        "INSERT INTO weather_cell (centre) SELECT ST_SetSRID(ST_MakePoint(x, 52), 4326) "
+        "FROM unnest(ARRAY[5.0, 5.25, 5.5]) AS x",
+    )
+    db.execute(
+        conn,
+        "INSERT INTO weather_day SELECT id, day, 8.5, 19.25, ST_X(centre), NULL FROM weather_cell, "
+        "unnest(ARRAY['2023-09-30', '2024-05-01', '2024-05-02']::date[]) AS day",
+    )
+
+
 def test_weather_is_that_of_the_nearest_point_on_the_campaigns_days(api):
-    db.execute(api.conn, """
-        INSERT INTO weather_cell (centre) SELECT ST_SetSRID(ST_MakePoint(x, 52), 4326)
-        FROM unnest(ARRAY[5.0, 5.25, 5.5]) AS x;
-        INSERT INTO weather_day SELECT id, day, 8.5, 19.25, ST_X(centre), NULL
-        FROM weather_cell, unnest(ARRAY['2023-09-30', '2024-05-01', '2024-05-02']::date[]) AS day
-    """)  # fmt: skip
+    put_weather(api.conn)
     told = api.ask("weatherTimeSeries", pid="007").json()
     assert told == {
         "meteo_date": ["2024-05-01", "2024-05-02"],
