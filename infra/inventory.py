@@ -43,6 +43,7 @@ def inventory(appliance: Mapping[str, Any]) -> dict[str, Any]:
 def _shared(appliance: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "ansible_user": USER,
+        "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_common_args": '-F "{{ inventory_dir }}/ssh_config"',
         "cbm_stack": appliance["stack"],
         "cbm_domain": appliance["domain"],
