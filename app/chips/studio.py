@@ -22,7 +22,8 @@ _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 72
 """Images that one user may wait for in one process: two full batches."""
 
-_WAIT_S = 60.0
+_WAIT_S = 120.0
+"""JPEG 2000 takes some 0.1 to 0.5 s of a processor per band and chip; 24 composites have 72."""
 
 # GDAL keeps tiles in the working folder unless told not to; ours keeps whole images, in bounds.
 _OPTIONS = {"GDAL_ENABLE_WMS_CACHE": "NO"}
