@@ -70,7 +70,7 @@ _JRC_PEERS = f"""
 
 
 @dataclass(frozen=True)
-class _Places:
+class Places:
     """Parcels to ask about: codes, keys, and a point in each."""
 
     pids: list[int]
@@ -89,8 +89,8 @@ def run(bench: Bench, wanted: frozenset[str]) -> Iterator[Result]:
     """Fill both layouts, serve, ask."""
     size = Size()
     state = api_state.load(bench, size)
-    with _served(bench, state) as api:
-        places = _places(state, size)
+    with served(bench, state) as api:
+        places = places_in(state, size)
         if "A1" in wanted:
             yield _costs(bench, state, api, places, size)
         if "A2" in wanted:
@@ -103,7 +103,8 @@ PART = Part(frozenset({"A1", "A2", "A3"}), run)
 
 
 @contextmanager
-def _served(bench: Bench, state: State) -> Iterator[Api]:
+def served(bench: Bench, state: State) -> Iterator[Api]:
+    """The API on a state, with a user who may ask as often as it likes."""
     env = state.env | {"CBM_RATE_PER_S": "1e6", "CBM_RATE_BURST": "1e6"}
     api = Api(env, bench.folder / "api.log")
     try:
@@ -114,8 +115,14 @@ def _served(bench: Bench, state: State) -> Iterator[Api]:
         api.stop()
 
 
-def _places(state: State, size: Size) -> _Places:
-    chosen = np.random.default_rng(_SEED).choice(size.parcels, _QUESTIONS * 8, replace=False) + 1
+def places_in(state: State, size: Size) -> Places:
+    """Parcels of a state, drawn by a fixed seed."""
+    chosen = (
+        np.random.default_rng(_SEED).choice(
+            size.parcels, min(_QUESTIONS * 8, size.parcels), replace=False
+        )
+        + 1
+    )
     pids = [int(pid) for pid in chosen]
     with closing(state.connect()) as conn:
         found = db.rows(
@@ -125,10 +132,10 @@ def _places(state: State, size: Size) -> _Places:
             "WHERE pid = ANY(%s)) AS found",
             (pids,),
         )
-    return _Places([row.pid for row in found], [(row.lon, row.lat) for row in found])
+    return Places([row.pid for row in found], [(row.lon, row.lat) for row in found])
 
 
-def questions(places: _Places) -> dict[str, Question]:
+def questions(places: Places) -> dict[str, Question]:
     """Addresses of each kind of question, about another parcel each time."""
 
     def at(number: int) -> str:
@@ -142,7 +149,7 @@ def questions(places: _Places) -> dict[str, Question]:
     }
 
 
-def _mix(places: _Places) -> dict[str, Question]:
+def _mix(places: Places) -> dict[str, Question]:
     return questions(places) | {
         "parcelByID": lambda n: f"/query/parcelByID?{_OF}&pid={places.code(n)}&withGeometry=True",
         "one band as csv": lambda n: (
@@ -153,7 +160,7 @@ def _mix(places: _Places) -> dict[str, Question]:
     }
 
 
-def _costs(bench: Bench, state: State, api: Api, places: _Places, size: Size) -> Result:
+def _costs(bench: Bench, state: State, api: Api, places: Places, size: Size) -> Result:
     details: dict[str, Any] = {"values": size.values, "requests_of_each": _REQUESTS}
     for name, question in questions(places).items():
         load = Load(api.port, (USER, PASSWORD), {name: question}, clients=2)
@@ -173,7 +180,6 @@ def _costs(bench: Bench, state: State, api: Api, places: _Places, size: Size) ->
         }
         bench.say(f"A1: {name} {details[name]}")
     details["sql_cpu_ms"] = ratios = _sql_costs(bench, state, places)
-    series = ratios["series"] / 1.0
     return Result.of(
         "A1",
         "CPU ms a request (series, location, peers); a parcel's whole series vs the JRC's layout",
@@ -181,13 +187,13 @@ def _costs(bench: Bench, state: State, api: Api, places: _Places, size: Size) ->
             Figure(details["parcelTimeSeries"]["cpu_ms"], 25, False, "series", " ms"),
             Figure(details["parcelByLocation"]["cpu_ms"], 25, False, "location", " ms"),
             Figure(details["parcelPeers"]["cpu_ms"], 50, False, "peers", " ms"),
-            Figure(ratios["jrc series"] / series, 5, at_least=True, label="SQL"),
+            Figure(ratios["jrc series"] / ratios["series"], 5, at_least=True, label="SQL"),
         ],
         details,
     )
 
 
-def _sql_costs(bench: Bench, state: State, places: _Places) -> dict[str, float]:
+def _sql_costs(bench: Bench, state: State, places: Places) -> dict[str, float]:
     """PostgreSQL's processor milliseconds a question, the cheapest of interleaved rounds."""
     with closing(state.connect()) as conn:
         campaign = campaigns(conn, [AOI])[0]
@@ -226,7 +232,7 @@ def _sql_costs(bench: Bench, state: State, places: _Places) -> dict[str, float]:
 
 
 def _per_question_ms(
-    bench: Bench, ask: Callable[[dict[str, Any]], object], places: _Places, turn: int, often: int
+    bench: Bench, ask: Callable[[dict[str, Any]], object], places: Places, turn: int, often: int
 ) -> float:
     for number in range(often):
         ask(places.facts(turn * often + number))  # the same pages are in memory for all
@@ -236,7 +242,7 @@ def _per_question_ms(
     return (server_cpu_s(bench.server.postmaster) - before) / often * 1e3
 
 
-def _latency(bench: Bench, api: Api, places: _Places) -> Result:
+def _latency(bench: Bench, api: Api, places: Places) -> Result:
     figures, details = [], {}
     for name, gate in (("parcelTimeSeries", 20), ("parcelByLocation", 10)):
         load = Load(api.port, (USER, PASSWORD), {name: questions(places)[name]}, per_s=_PACE_PER_S)
@@ -251,7 +257,7 @@ def _latency(bench: Bench, api: Api, places: _Places) -> Result:
     return Result.of("A2", "p95 at 20 requests/s from 8 clients", figures, details)
 
 
-def restart(bench: Bench, api: Api, places: _Places, seconds: float) -> Result:
+def restart(bench: Bench, api: Api, places: Places, seconds: float) -> Result:
     """Mixed load with PostgreSQL stopped and started again in the middle."""
     away: list[float] = []
     memory: list[tuple[float, float]] = []
