@@ -55,9 +55,8 @@ def check(cloud: Connection, settings: Settings) -> Found:
             *_volume_types(cloud, settings),
             *_bucket(cloud, settings),
             *_kept(settings, mine),
+            *exceeded(needs(settings, flavors), held(mine, flavors), _free(cloud)),
         ]
-        if not any(problem.startswith("hosts.") for problem in problems):
-            problems += exceeded(needs(settings, flavors), held(mine, flavors), _free(cloud))
     if problems:
         raise RefusedError(f"stack {settings.stack} does not fit this cloud", problems)
     eodata = settings.network.eodata
@@ -149,17 +148,18 @@ def needs(settings: Settings, flavors: Mapping[str, Any]) -> Counter[str]:
 
     Args:
         settings: of the stack.
-        flavors: by name, with `vcpus` and `ram` (MB).
+        flavors: by name, with `vcpus` and `ram` (MB); hosts of others count as hosts only.
     """
     hosts = layout.hosts(settings)
+    known = [flavors[host.flavor] for host in hosts if host.flavor in flavors]
     volumes = [volume for host in hosts for volume in host.volumes]
     rules = openings(settings)
     groups = {rule.group for rule in rules}
     return Counter(
         {
             "instances": len(hosts),
-            "cores": sum(flavors[host.flavor].vcpus for host in hosts),
-            "ram (MB)": sum(flavors[host.flavor].ram for host in hosts),
+            "cores": sum(flavor.vcpus for flavor in known),
+            "ram (MB)": sum(flavor.ram for flavor in known),
             "server groups": 1,
             "volumes": len(volumes),
             "gigabytes": sum(volume.disk.size_gb for volume in volumes),
