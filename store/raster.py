@@ -153,10 +153,15 @@ def open_band(path: str, index: int = 1) -> Iterator[BandReader]:
 
 
 def _open(path: str) -> Any:
-    try:
-        return rasterio.open(path)
-    except RasterioIOError as error:
-        raise _translated(path, error) from error
+    # Of a remote file GDAL may answer from before its store went away; the second time it asks.
+    for last in (not path.startswith("/vsi"), True):
+        try:
+            return rasterio.open(path)
+        except RasterioIOError as error:
+            reason = _translated(path, error)
+            if last or type(reason) is not SceneError:
+                raise reason from error
+    raise AssertionError("the second try returns or raises")
 
 
 def _translated(path: str, error: RasterioIOError) -> CbmError:

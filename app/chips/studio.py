@@ -115,19 +115,13 @@ class Studio:
 
 
 def _made(picture: Picture) -> bytes | None:
-    """The file of a picture, empty where there is nothing to see; None if a scene is broken.
-
-    GDAL takes the first connection that it finds dead for a file of a format it does not know; so
-    a scene is broken only when it was so twice.
-    """
-    for last in (False, True):
-        try:
-            with raster.gdal_env({**objects.gdal_options(), **_OPTIONS}):
-                return picture.make() or b""
-        except SceneError as error:
-            if last:
-                _log.warning("an image is left out: %s", error)
-    return None
+    """The file of a picture, empty where there is nothing to see; None if a scene is broken."""
+    try:
+        with raster.gdal_env({**objects.gdal_options(), **_OPTIONS}):
+            return picture.make() or b""
+    except SceneError as error:
+        _log.warning("an image is left out: %s", error)
+        return None
 
 
 def _results(jobs: Sequence[Future[bytes | None]]) -> list[bytes | None]:
