@@ -261,14 +261,12 @@ def _serve(folder: Path, database: Database, campaign: Campaign, port: int) -> a
 
 
 def _admit(owner: Mapping[str, str], aoi: str, password: str) -> None:
-    """Make the demo's user with a right to the aoi; one who is there gets the right."""
+    """Make the demo's user, if new, an operator of the aoi: one who also sees failures."""
     users = [program("cbm-api"), "users"]
     names = [line.split("\t")[0] for line in run([*users, "list"], owner).splitlines()]
-    if api.USER in names:
-        run([*users, "grant", api.USER, aoi], owner)
-    else:
-        add = [*users, "add", api.USER, "--aoi", aoi, "--password-stdin"]
-        run(add, owner, stdin=f"{password}\n")
+    if api.USER not in names:
+        run([*users, "add", api.USER, "--password-stdin"], owner, stdin=f"{password}\n")
+    run([*users, "grant", api.USER, aoi, "--role", "operator"], owner)
 
 
 class _Command(click.Group):
