@@ -108,6 +108,14 @@ lock: setup ## resolve pyproject.toml anew into requirements/dev.lock
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
 	    --extra dev --output-file requirements/dev.lock pyproject.toml
 
+# What `make inventory` takes: the stack, and the private key if ssh-agent does not hold it.
+STACK ?=
+IDENTITY ?=
+
+.PHONY: inventory
+inventory: setup ## write inventory/STACK/ for Ansible and ssh from what Pulumi made; STACK=nl
+	@$(BIN)/python -m infra.inventory $(STACK) $(if $(IDENTITY),--identity '$(IDENTITY)')
+
 # Where the tools of infra/ are kept on this machine; they are built or fetched where missing.
 PULUMI_PREFIX ?= /opt/pulumi
 export PULUMI_PREFIX
