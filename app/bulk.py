@@ -42,12 +42,24 @@ _SCENE_SIGNATURES = (
     SELECT parcel.code AS pid, extract(epoch FROM r.obstime)::double precision AS date_part,
            r.obsid, r.reference, r.px, r.flags, {statistics}"""
     + OBSERVED
-    + """
-      AND r.acquisition = ANY(%(acquisitions)s) AND r.obsid = ANY(%(obsids)s)"""
+    + " AND r.obsid = ANY(%(obsids)s)"
+)
+
+# The view of preferred ones is for parcels: asked for scenes it would rank all that there are. So
+# the same is done here among the scenes of the same overpasses alone.
+_PREFERRED_SIGNATURES = _SCENE_SIGNATURES.replace(
+    "{observations} AS r",
+    """(
+        SELECT DISTINCT ON (pid, acquisition) * FROM {observations}
+        WHERE campaign_id = %(campaign)s AND obsid = ANY(%(twins)s)
+        ORDER BY pid, acquisition, merit DESC) AS r""",
 )
 
 _SCENES = """
-    SELECT obsid, acquisition FROM public.scene
+    SELECT scene.obsid,
+           array(SELECT twin.obsid FROM public.scene AS twin
+                 WHERE twin.kind = scene.kind AND twin.acquisition = scene.acquisition) AS twins
+    FROM public.scene AS scene
     WHERE kind = %(kind)s AND (reference = %(scene)s
         OR obstime >= %(day)s::date AND obstime < %(day)s::date + 1)
     ORDER BY obsid"""
@@ -123,13 +135,15 @@ def scene_signatures(
         names = [
             f"{name.lower()}_{stat}" for name, _ in bands_of(conn, kind) for stat in STATISTICS
         ]
-        view = selection.view(campaign, kind)
-        statement = named(_SCENE_SIGNATURES, campaign, observations=view, statistics=names)
+        statement = named(
+            _SCENE_SIGNATURES if selection.every else _PREFERRED_SIGNATURES,
+            campaign,
+            observations=(campaign.aoi, f"observed_{kind}"),
+            statistics=names,
+        )
         asked = selection.params(campaign, kind, scl=False)
-        asked |= {
-            "obsids": [row.obsid for row in scenes],
-            "acquisitions": sorted({row.acquisition for row in scenes}),
-        }
+        asked["obsids"] = [row.obsid for row in scenes]
+        asked["twins"] = sorted({obsid for row in scenes for obsid in row.twins})
         with _steady(conn):
             rows = db.copy_csv(conn, statement, asked, header=form == "csv")
             yield from rows if form == "csv" else converted(rows, form, _scene_types(names))

@@ -41,10 +41,14 @@ CREATE TABLE public.marker (
 COMMENT ON TABLE public.marker IS 'What a marker found out about a parcel, by the agency''s id.';
 GRANT SELECT ON public.marker TO cbm_worker, cbm_api, cbm_analyst;
 
--- As before, on top of two views per kind: observed_{kind}, signatures with what their scene says;
--- preferred_{kind}, of these the ones to prefer where several scenes show one overpass: per parcel
--- and acquisition that of the scene that covers most of the parcel, then the newest baseline, then
--- the newest product.
+-- What an observation is preferred by where several scenes show one overpass, the greatest first:
+-- the share of the parcel that is covered, then the newest baseline, then the newest product.
+CREATE TYPE public.merit AS (
+    covered double precision, baseline text, produced_at timestamptz, obsid integer
+);
+
+-- As before, on top of two views per kind: observed_{kind}, signatures with their scene's names and
+-- their merit; preferred_{kind}, the one of most merit per parcel and acquisition.
 CREATE OR REPLACE FUNCTION public.cbm_make_preferred(of_aoi text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 DECLARE
@@ -54,20 +58,21 @@ DECLARE
     branches text;
 BEGIN
     FOR k, counts IN
-        SELECT kind, string_agg(format('%s_count', lower(name)), ', ' ORDER BY position)
+        SELECT kind, string_agg(format('r.%s_count', lower(name)), ', ' ORDER BY position)
         FROM public.band GROUP BY kind ORDER BY kind
     LOOP
         EXECUTE format(
             'CREATE OR REPLACE VIEW %1$I.%2$I AS '
-            'SELECT s.acquisition, s.obstime, s.reference, s.baseline, s.produced_at, r.* '
-            'FROM %1$I.%3$I r JOIN public.scene s USING (obsid)', of_aoi, 'observed_' || k, k);
+            'SELECT s.acquisition, s.obstime, s.reference, '
+            'ROW(greatest(%4$s)::double precision / greatest(r.px, 1), s.baseline, '
+            'coalesce(s.produced_at, ''-infinity''), s.obsid)::public.merit AS merit, r.* '
+            'FROM %1$I.%3$I r JOIN public.scene s USING (obsid)',
+            of_aoi, 'observed_' || k, k, counts);
         EXECUTE format(
             'CREATE OR REPLACE VIEW %1$I.%2$I AS SELECT * FROM (SELECT row_number() OVER ('
-            'PARTITION BY campaign_id, pid, acquisition '
-            'ORDER BY greatest(%3$s)::double precision / greatest(px, 1) DESC, '
-            'baseline DESC, produced_at DESC NULLS LAST, obsid DESC) AS place, o.* '
-            'FROM %1$I.%4$I o) ranked WHERE place = 1',
-            of_aoi, 'preferred_' || k, counts, 'observed_' || k);
+            'PARTITION BY campaign_id, pid, acquisition ORDER BY merit DESC) AS place, o.* '
+            'FROM %1$I.%3$I o) ranked WHERE place = 1',
+            of_aoi, 'preferred_' || k, 'observed_' || k);
         FOREACH v IN ARRAY ARRAY['observed_', 'preferred_'] LOOP
             EXECUTE format('GRANT SELECT ON %I.%I TO cbm_worker, cbm_api, cbm_analyst',
                            of_aoi, v || k);
