@@ -119,7 +119,7 @@ class Limits:
             _refuse(wait_s, f"user {user_name} may ask {self._per_user.per_s:g} times a second")
 
     @contextmanager
-    def guarding(self, name: str | None, address: str) -> Iterator[None]:
+    def guarding(self, name: str, address: str) -> Iterator[None]:
         """Around a check of credentials: slow down who fails again and again.
 
         Raises:

@@ -79,6 +79,12 @@ def create(conn: db.Connection, user_name: str, lives: timedelta | None, note: s
     return f"cbm_{public}_{secret}"
 
 
+def claimed_id(text: str) -> str | None:
+    """The public part of what looks like a token, proved or not; None of any other text."""
+    parts = _TEXT.fullmatch(text)
+    return parts[1] if parts else None
+
+
 def verified(conn: db.Connection, text: str) -> tuple[str, str] | None:
     """Id and user of a token that is known, right and not expired; None for any other text."""
     parts = _TEXT.fullmatch(text)

@@ -141,7 +141,7 @@ class Gate:
         """
         token = bearer(authorization)
         if token is not None:
-            with self._limits.guarding(None, address):
+            with self._limits.guarding(f"token {tokens.claimed_id(token)}", address):
                 return _by_token(conn, token)
         return self.prove(conn, *credentials(authorization), address)
 

@@ -383,6 +383,15 @@ def test_requests_without_credentials_are_no_guesses(slow):
     assert asked_from(slow, "10.0.0.3").status_code == 401
 
 
+def test_wrong_tokens_slow_down_no_right_one_from_the_same_address(slow):
+    time.sleep(3)
+    right = token()
+    for _ in range(12):
+        wrong = slow.by_token(INFO, "cbm_00000000_" + "A" * 43)
+    assert wrong.status_code == 429
+    assert slow.by_token(INFO, right).status_code == 200
+
+
 def test_a_header_that_no_proxy_of_ours_wrote_changes_no_address(api):
     for n in range(11):
         answer = api.get(INFO, auth=("eve", "guess"), headers={"X-Forwarded-For": f"10.0.1.{n}"})
