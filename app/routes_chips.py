@@ -176,9 +176,14 @@ def _of_address(pattern: str, text: str) -> str:
 
 
 _ADDRESS = (
-    Parameter("proof", "that the address was given out", _proof),
-    Parameter("subject", "what is shown", _subject),
-    Parameter("name", "the file's name", _name),
+    Parameter(
+        "proof",
+        "that the address was given out",
+        _proof,
+        example="0066f2b8c05d41402abc4b2a76b9719d911017c592",
+    ),
+    Parameter("subject", "what is shown", _subject, example="chip_17_8.68_47.44_1280"),
+    Parameter("name", "the file's name", _name, example="20240514T102601.B08.tif"),
 )
 
 
