@@ -182,7 +182,7 @@ _ADDRESS = (
         _proof,
         example="0066f2b8c05d41402abc4b2a76b9719d911017c592",
     ),
-    Parameter("subject", "what is shown", _subject, example="chip_17_8.68_47.44_1280"),
+    Parameter("subject", "what is shown", _subject, example="c_17_8.68_47.44_1280.0"),
     Parameter("name", "the file's name", _name, example="20240514T102601.B08.tif"),
 )
 
