@@ -21,6 +21,73 @@ _QUANTILES = (0.25, 0.5, 0.75)
 
 
 @njit(nogil=True, cache=True)
+def read_wkb(data, starts):  # type: ignore[no-untyped-def]
+    """Take polygons apart: little-endian WKB (OGC 06-103r4, section 8), Polygon or MultiPolygon.
+
+    Args:
+        data: uint8[bytes], one geometry after the other.
+        starts: int64[n + 1], where each begins.
+
+    Returns:
+        (xy float64[v, 2], ring_ends int64[r + 1], parcel_rings int64[n + 1]), as scan_polygons
+        takes them; ring_ends is empty if a geometry is of another type.
+    """
+    n = starts.size - 1
+    parcel_rings = np.zeros(n + 1, np.int64)
+    vertices, rings = 0, 0
+    for i in range(n):
+        at, parts = _opened(data, starts[i])
+        if parts < 0:
+            return np.empty((0, 2)), np.empty(0, np.int64), parcel_rings
+        for _ in range(parts):
+            ring_count = _uint32(data, at + 5)
+            at += 9
+            for _ in range(ring_count):
+                size = _uint32(data, at)
+                at += 4 + 16 * size
+                vertices += size
+                rings += 1
+        parcel_rings[i + 1] = rings
+    xy = np.empty((vertices, 2))
+    flat = xy.reshape(2 * vertices)
+    ring_ends = np.zeros(rings + 1, np.int64)
+    ring = 0
+    for i in range(n):
+        at, parts = _opened(data, starts[i])
+        for _ in range(parts):
+            ring_count = _uint32(data, at + 5)
+            at += 9
+            for _ in range(ring_count):
+                size = _uint32(data, at)
+                begin = ring_ends[ring]
+                values = data[at + 4 : at + 4 + 16 * size].view(np.float64)
+                flat[2 * begin : 2 * (begin + size)] = values
+                at += 4 + 16 * size
+                ring += 1
+                ring_ends[ring] = begin + size
+    return xy, ring_ends, parcel_rings
+
+
+@njit(nogil=True, cache=True)
+def _opened(data, at):  # type: ignore[no-untyped-def]
+    """Where the first polygon of a geometry begins, and how many there are; -1 for other types."""
+    kind = _uint32(data, at + 1)
+    if data[at] == 1 and kind == 3:
+        return at, 1
+    if data[at] == 1 and kind == 6:
+        return at + 9, _uint32(data, at + 5)
+    return at, -1
+
+
+@njit(nogil=True, cache=True)
+def _uint32(data, at):  # type: ignore[no-untyped-def]
+    value = np.int64(0)
+    for k in range(4):
+        value |= np.int64(data[at + k]) << (8 * k)
+    return value
+
+
+@njit(nogil=True, cache=True)
 def scan_polygons(cols, rows, ring_ends, parcel_rings):  # type: ignore[no-untyped-def]
     """Turn polygons into spans of the pixels whose centre is inside (even-odd rule).
 

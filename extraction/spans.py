@@ -111,14 +111,13 @@ class _Rings:
     parcel_rings: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, geometries: npt.NDArray[np.object_]) -> "_Rings":
-        parts, owner = shapely.get_parts(geometries, return_index=True)
-        polygonal = shapely.get_type_id(parts) == shapely.GeometryType.POLYGON
-        rings, ring_part = shapely.get_rings(parts[polygonal], return_index=True)
-        xy, ring = shapely.get_coordinates(rings, return_index=True)
-        ring_ends = np.searchsorted(ring, np.arange(len(rings) + 1))
-        parcel_rings = np.searchsorted(owner[polygonal][ring_part], np.arange(len(geometries) + 1))
-        return cls(xy, ring_ends.astype(np.int64), parcel_rings.astype(np.int64))
+    def of(cls, wkb: Sequence[bytes]) -> "_Rings":
+        data = np.frombuffer(b"".join(wkb), np.uint8)
+        starts = np.concatenate([[0], np.cumsum([len(each) for each in wkb], dtype=np.int64)])
+        rings = cls(*kernels.read_wkb(data, starts))
+        if not rings.ring_ends.size:
+            raise ValueError("parcels must be polygons in little-endian WKB")
+        return rings
 
     def spans(self, lattice: Lattice) -> Spans:
         """The pixels whose centre is inside."""
@@ -135,7 +134,7 @@ class Outlines:
     """Parcels in one CRS, taken apart once for all lattices in it."""
 
     _pids: npt.NDArray[np.int32]
-    _geometries: npt.NDArray[np.object_]
+    _wkb: Sequence[bytes]
     _whole: _Rings
     _buffered: _Rings | None
 
@@ -147,12 +146,11 @@ class Outlines:
 
         Args:
             pids: int32[n], ascending.
-            wkb: n (multi)polygons.
+            wkb: n (multi)polygons, little-endian.
             buffer_m: inward buffer in metres.
         """
-        geometries = shapely.from_wkb(np.asarray(wkb, dtype=object))
-        buffered = _Rings.of(shapely.buffer(geometries, -buffer_m)) if buffer_m else None
-        return cls(np.asarray(pids, np.int32), geometries, _Rings.of(geometries), buffered)
+        buffered = _Rings.of(_shrunk(wkb, buffer_m)) if buffer_m else None
+        return cls(np.asarray(pids, np.int32), wkb, _Rings.of(wkb), buffered)
 
     def on(self, lattice: Lattice) -> SpanIndex:
         """Find the parcels' pixels on a lattice in their CRS.
@@ -166,7 +164,7 @@ class Outlines:
             spans = _fill_gaps(spans, self._whole.spans(lattice), rules, Rule.UNBUFFERED)
         empty = np.flatnonzero(np.diff(spans[0]) == 0)
         if empty.size:
-            touched = _touched(self._geometries, empty, lattice)
+            touched = _touched(self._wkb, empty, lattice)
             spans = _fill_gaps(spans, touched, rules, Rule.TOUCHED)
         px, bounds = kernels.span_bounds(*spans)
         return SpanIndex(self._pids, *spans, px, bounds, rules)
@@ -244,11 +242,15 @@ class SpanCache:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
-def _touched(
-    geometries: npt.NDArray[np.object_], which: npt.NDArray[np.int64], lattice: Lattice
-) -> Spans:
+def _shrunk(wkb: Sequence[bytes], buffer_m: float) -> list[bytes]:
+    geometries = shapely.from_wkb(np.asarray(wkb, dtype=object))
+    return list(shapely.to_wkb(shapely.buffer(geometries, -buffer_m), byte_order=1))
+
+
+def _touched(wkb: Sequence[bytes], which: npt.NDArray[np.int64], lattice: Lattice) -> Spans:
     """Spans of all pixels that the chosen parcels touch; none for the others."""
-    west, south, east, north = shapely.bounds(geometries[which]).T
+    geometries = shapely.from_wkb(np.array([wkb[i] for i in which], dtype=object))
+    west, south, east, north = shapely.bounds(geometries).T
     col0 = np.floor((west - lattice.x0_m) / lattice.res_m).astype(np.int64)
     row0 = np.floor((lattice.y0_m - north) / lattice.res_m).astype(np.int64)
     width = np.floor((east - lattice.x0_m) / lattice.res_m).astype(np.int64) - col0 + 1
@@ -259,9 +261,9 @@ def _touched(
     col, row = col0[owner] + place % width[owner], row0[owner] + place // width[owner]
     x, y = lattice.x0_m + col * lattice.res_m, lattice.y0_m - row * lattice.res_m
     hit = shapely.intersects(
-        shapely.box(x, y - lattice.res_m, x + lattice.res_m, y), geometries[which][owner]
+        shapely.box(x, y - lattice.res_m, x + lattice.res_m, y), geometries[owner]
     )
-    counts = np.zeros(len(geometries) + 1, np.int64)
+    counts = np.zeros(len(wkb) + 1, np.int64)
     np.add.at(counts, which[owner[hit]] + 1, 1)
     first = col[hit].astype(np.int32)
     return np.cumsum(counts), row[hit].astype(np.int32), first, first + 1

@@ -7,6 +7,16 @@ from store import db
 
 _PAGE = 20_000
 
+# A page in one value: the client decodes one long text instead of thousands of short ones. The
+# aggregates take the rows as the subquery sorts them.
+_PAGE_OF = """
+    SELECT array_agg(pid) AS pids, array_agg(length(wkb)) AS sizes,
+           string_agg(wkb, ''::bytea) AS wkb
+    FROM (SELECT pid, ST_AsBinary(ST_Transform(geom, %(epsg)s), 'NDR') AS wkb
+          FROM {parcels}
+          WHERE campaign_id = %(campaign)s AND set_id = %(set)s AND pid > %(after)s
+          ORDER BY pid LIMIT %(page)s) AS found"""
+
 
 def geometries(
     conn: db.Connection, aoi: str, campaign_id: int, set_id: int, epsg: int
@@ -23,18 +33,16 @@ def geometries(
     Returns:
         pids, int32, shape (parcels,), ascending; and as many MultiPolygons as little-endian WKB.
     """
-    statement = db.compose(
-        "SELECT pid, ST_AsBinary(ST_Transform(geom, %(epsg)s), 'NDR') AS wkb FROM {parcels} "
-        "WHERE campaign_id = %(campaign)s AND set_id = %(set)s AND pid > %(after)s "
-        "ORDER BY pid LIMIT %(page)s",
-        parcels=(aoi, "parcels"),
-    )
+    statement = db.compose(_PAGE_OF, parcels=(aoi, "parcels"))
     asked = {"epsg": epsg, "campaign": campaign_id, "set": set_id, "page": _PAGE}
     pids: list[int] = []
     wkb: list[bytes] = []
     while True:
-        page = db.rows(conn, statement, {**asked, "after": pids[-1] if pids else -1})
-        pids.extend(row.pid for row in page)
-        wkb.extend(bytes(row.wkb) for row in page)
-        if len(page) < _PAGE:
+        page = db.one(conn, statement, {**asked, "after": pids[-1] if pids else -1})
+        pids.extend(page.pids or ())
+        data, at = bytes(page.wkb or b""), 0
+        for size in page.sizes or ():
+            wkb.append(data[at : at + size])
+            at += size
+        if len(page.pids or ()) < _PAGE:
             return np.array(pids, dtype=np.int32), wkb
