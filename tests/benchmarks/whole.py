@@ -172,15 +172,14 @@ def _p3(cost: dict[str, Cost]) -> Result:
 
 
 def _p5(cost: dict[str, Cost]) -> Result:
-    """Gated is what ours reads; the details tell of both sides decoding all blocks of the COG."""
+    """The goals were measured on JPEG 2000 tiles with parcels, and on all blocks of zstd."""
     jp2 = cost["jp2"].cpu_s / cost["jp2 decode"].cpu_s
-    cog = cost["cog"].cpu_s / cost["cog decode"].cpu_s
+    cog = cost["cog, all blocks"].cpu_s / cost["cog decode all"].cpu_s
     return Result.of(
         "P5",
-        "whole granule / decoding alone of what it reads: JP2 ; zstd COG",
+        "whole granule / decoding alone: JP2, tiles with parcels ; zstd COG, all blocks",
         [Figure(jp2, 1.05, False, "JP2", ""), Figure(cog, 1.4, False, "zstd", "")],
-        _details(cost)
-        | {"zstd_all_blocks": cost["cog, all blocks"].cpu_s / cost["cog decode all"].cpu_s},
+        _details(cost) | {"zstd_blocks_with_parcels": cost["cog"].cpu_s / cost["cog decode"].cpu_s},
     )
 
 
