@@ -141,5 +141,5 @@ def versions() -> dict[str, str]:
 
 
 def _short(value: float) -> str:
-    """Three digits, more only before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Four digits, so that rounding never hides which side of a bound a number is on."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -130,7 +130,7 @@ def _from_jp2(whole: _Whole, *, all_pixels: bool) -> dict[str, Cost]:
     }
     if all_pixels:
         ways["jp2 decode all"] = Way(lambda _: _read_all(bench), uses_server=False)
-    return bench.turns(ways, rounds=2, server=True)
+    return bench.turns(ways, rounds=3, server=True)
 
 
 def _from_cog(whole: _Whole) -> dict[str, Cost]:
@@ -172,7 +172,10 @@ def _p3(cost: dict[str, Cost]) -> Result:
 
 
 def _p5(cost: dict[str, Cost]) -> Result:
-    """The goals were measured on JPEG 2000 tiles with parcels, and on all blocks of zstd."""
+    """The goals come from an engine that decoded all pixels; so do both sides from COG here.
+
+    From JPEG 2000 both decode the tiles with parcels only, which is the harder case.
+    """
     jp2 = cost["jp2"].cpu_s / cost["jp2 decode"].cpu_s
     cog = cost["cog, all blocks"].cpu_s / cost["cog decode all"].cpu_s
     return Result.of(
