@@ -39,7 +39,8 @@ class Demo:
 
     def up(self, *arguments: str) -> "Demo":
         ran = self.make("up", *arguments)
-        assert ran.returncode == 0, ran.stderr
+        log = self.folder / "api.log"
+        assert ran.returncode == 0, ran.stderr + (log.read_text() if log.exists() else "")
         return Demo(self.folder, ran.stdout)
 
     @property
