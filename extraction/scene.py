@@ -12,7 +12,7 @@ from extraction import reduction, spans
 from extraction.spans import Plan, SpanIndex
 from store import objects, raster
 from store.catalogue import BandSource, Scene
-from store.errors import BandMissingError, SceneError, UnitMismatchError
+from store.errors import BandMissingError, MissingFactError, SceneError, UnitMismatchError
 from store.grid import Grid, Lattice
 from store.products import BANDS, SCL
 from store.signatures import CUT_BY_EDGE, Signatures
@@ -150,6 +150,11 @@ def _reduce_band(
 ) -> _Band:
     index, parts = plans.of(reader)
     nodata = reader.nodata if source.nodata is None else source.nodata
+    if nodata is None and reader.masked and name != SCL:
+        raise MissingFactError(
+            f"{source.href} marks valid pixels by a mask, which is not read: state the value of "
+            "the others as its nodata (raster:bands nodata in its STAC Item)"
+        )
     tables: list[npt.NDArray[Any]] = []
     for part in parts:
         values = reduction.read_values(reader, part, checkpoint)

@@ -4,10 +4,12 @@ The rule: a pixel belongs to a parcel when its centre is inside. A parcel withou
 takes the pixels it touches, and is flagged. Parcels may overlap: each keeps its own pixels.
 """
 
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import IntFlag
 from pathlib import Path
@@ -18,6 +20,8 @@ import shapely
 
 from extraction import kernels
 from store.grid import Grid, Lattice
+
+_log = logging.getLogger("cbm.spans")
 
 _FORMAT = "1"
 """Changes whenever the same parcels would give other spans."""
@@ -101,6 +105,14 @@ Spans = tuple[
 ]
 """offsets, row, first, last, as in SpanIndex."""
 
+_NO_SPANS: Spans = (np.zeros(1, np.int64), *(np.zeros(0, np.int32) for _ in range(3)))  # type: ignore[assignment]
+
+_CHUNK = 20_000
+"""Parcels whose outlines are held at once; their WKB is some megabytes."""
+
+_MOST_BOXES = 500_000
+"""Pixels that are looked at one by one at once, 450 bytes each."""
+
 
 @dataclass(frozen=True)
 class _Rings:
@@ -129,45 +141,44 @@ class _Rings:
         )
 
 
-@dataclass(frozen=True)
-class Outlines:
-    """Parcels in one CRS, taken apart once for all lattices in it."""
+def build(
+    pids: npt.NDArray[np.int32], wkb: Sequence[bytes], lattice: Lattice, buffer_m: float = 0.0
+) -> SpanIndex:
+    """Find the pixels of parcels on a lattice in their CRS, some thousands at a time.
 
-    _pids: npt.NDArray[np.int32]
-    _wkb: Sequence[bytes]
-    _whole: _Rings
-    _buffered: _Rings | None
+    A parcel that the buffer leaves without a pixel centre is used whole; one that has none even so
+    takes the pixels it touches.
 
-    @classmethod
-    def of(
-        cls, pids: npt.NDArray[np.int32], wkb: Sequence[bytes], buffer_m: float = 0.0
-    ) -> "Outlines":
-        """Take parcels apart.
+    Args:
+        pids: int32[n], ascending.
+        wkb: n (multi)polygons, little-endian.
+        lattice: where the pixels lie.
+        buffer_m: inward buffer in metres.
+    """
+    rules = np.zeros(len(pids), np.uint8)
+    chunks = [
+        _spans(wkb[first : first + _CHUNK], lattice, buffer_m, rules[first : first + _CHUNK])
+        for first in range(0, len(wkb), _CHUNK)
+    ] or [_NO_SPANS]
+    counts = np.concatenate([np.diff(chunk[0]) for chunk in chunks])
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    row, first, last = (np.concatenate([chunk[k] for chunk in chunks]) for k in (1, 2, 3))
+    px, bounds = kernels.span_bounds(offsets, row, first, last)
+    return SpanIndex(np.asarray(pids, np.int32), offsets, row, first, last, px, bounds, rules)
 
-        Args:
-            pids: int32[n], ascending.
-            wkb: n (multi)polygons, little-endian.
-            buffer_m: inward buffer in metres.
-        """
-        buffered = _Rings.of(_shrunk(wkb, buffer_m)) if buffer_m else None
-        return cls(np.asarray(pids, np.int32), wkb, _Rings.of(wkb), buffered)
 
-    def on(self, lattice: Lattice) -> SpanIndex:
-        """Find the parcels' pixels on a lattice in their CRS.
-
-        A parcel that the buffer leaves without a pixel centre is used whole; one that has none
-        even so takes the pixels it touches.
-        """
-        rules = np.zeros(self._pids.size, np.uint8)
-        spans = (self._buffered or self._whole).spans(lattice)
-        if self._buffered:
-            spans = _fill_gaps(spans, self._whole.spans(lattice), rules, Rule.UNBUFFERED)
-        empty = np.flatnonzero(np.diff(spans[0]) == 0)
-        if empty.size:
-            touched = _touched(self._wkb, empty, lattice)
-            spans = _fill_gaps(spans, touched, rules, Rule.TOUCHED)
-        px, bounds = kernels.span_bounds(*spans)
-        return SpanIndex(self._pids, *spans, px, bounds, rules)
+def _spans(
+    wkb: Sequence[bytes], lattice: Lattice, buffer_m: float, rules: npt.NDArray[np.uint8]
+) -> Spans:
+    """Spans of some parcels; their rules are filled in."""
+    whole = _Rings.of(wkb).spans(lattice)
+    spans = _Rings.of(_shrunk(wkb, buffer_m)).spans(lattice) if buffer_m else whole
+    if buffer_m:
+        spans = _fill_gaps(spans, whole, rules, Rule.UNBUFFERED)
+    empty = np.flatnonzero(np.diff(spans[0]) == 0)
+    if empty.size:
+        spans = _fill_gaps(spans, _touched(wkb, empty, lattice), rules, Rule.TOUCHED)
+    return spans
 
 
 def plan(
@@ -207,39 +218,50 @@ class SpanCache:
     def get(self, digest: str, lattice: Lattice, buffer_m: float) -> SpanIndex | None:
         """Return the memory-mapped index, or None when it is not there."""
         entry = self._entry(digest, lattice, buffer_m)
+        if not entry.is_dir():
+            return None
         try:
             arrays = [np.load(entry / f"{f.name}.npy", mmap_mode="r") for f in fields(SpanIndex)]
             os.utime(entry)
-        except (FileNotFoundError, NotADirectoryError):
+        except (OSError, ValueError, EOFError) as error:  # damaged, or removed meanwhile
+            _log.warning("event=cache_entry_dropped entry=%s reason=%s", entry.name, error)
+            shutil.rmtree(entry, ignore_errors=True)
             return None
         return SpanIndex(*arrays)
 
     def put(self, digest: str, lattice: Lattice, buffer_m: float, index: SpanIndex) -> None:
-        """Keep an index: all of it or nothing, whoever else does the same."""
+        """Keep an index: all of it or nothing, whoever else does the same; a cache may fail."""
         entry = self._entry(digest, lattice, buffer_m)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._folder))
-        for f in fields(SpanIndex):
-            np.save(partial / f"{f.name}.npy", getattr(index, f.name))
         try:
+            for f in fields(SpanIndex):
+                np.save(partial / f"{f.name}.npy", getattr(index, f.name))
             partial.rename(entry)
-        except OSError:
-            shutil.rmtree(partial)
+        except OSError as error:
+            if not entry.is_dir():
+                _log.warning("event=cache_not_written entry=%s reason=%s", entry.name, error)
+            shutil.rmtree(partial, ignore_errors=True)
         self._shrink(keep=entry)
 
     def _entry(self, digest: str, lattice: Lattice, buffer_m: float) -> Path:
         return self._folder / f"{digest}_{lattice.key}_{buffer_m:g}_v{_FORMAT}"
 
     def _shrink(self, keep: Path) -> None:
-        entries = sorted(
-            (e for e in self._folder.iterdir() if e.is_dir()),
-            key=lambda e: e.stat().st_mtime,
-            reverse=True,
-        )
         total = 0
-        for entry in entries:
-            total += sum(f.stat().st_size for f in entry.iterdir())
+        for size, entry in _newest_first(self._folder):
+            total += size
             if total > self._max_bytes and entry != keep:
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+def _newest_first(folder: Path) -> list[tuple[int, Path]]:
+    """Bytes and path of each entry; others may come and go meanwhile."""
+    found = []
+    for entry in folder.iterdir():
+        with suppress(OSError):
+            size = sum(f.stat().st_size for f in entry.iterdir())
+            found.append((entry.stat().st_mtime, size, entry))
+    return [(size, entry) for _, size, entry in sorted(found, reverse=True)]
 
 
 def _shrunk(wkb: Sequence[bytes], buffer_m: float) -> list[bytes]:
@@ -250,23 +272,45 @@ def _shrunk(wkb: Sequence[bytes], buffer_m: float) -> list[bytes]:
 def _touched(wkb: Sequence[bytes], which: npt.NDArray[np.int64], lattice: Lattice) -> Spans:
     """Spans of all pixels that the chosen parcels touch; none for the others."""
     geometries = shapely.from_wkb(np.array([wkb[i] for i in which], dtype=object))
-    west, south, east, north = shapely.bounds(geometries).T
-    col0 = np.floor((west - lattice.x0_m) / lattice.res_m).astype(np.int64)
-    row0 = np.floor((lattice.y0_m - north) / lattice.res_m).astype(np.int64)
-    width = np.floor((east - lattice.x0_m) / lattice.res_m).astype(np.int64) - col0 + 1
-    height = np.floor((lattice.y0_m - south) / lattice.res_m).astype(np.int64) - row0 + 1
-    size = width * height
-    owner = np.repeat(np.arange(which.size), size)
-    place = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-    col, row = col0[owner] + place % width[owner], row0[owner] + place // width[owner]
-    x, y = lattice.x0_m + col * lattice.res_m, lattice.y0_m - row * lattice.res_m
-    hit = shapely.intersects(
-        shapely.box(x, y - lattice.res_m, x + lattice.res_m, y), geometries[owner]
+    parts, owner = shapely.get_parts(geometries, return_index=True)
+    window = _windows(parts, lattice)
+    size = (window[2] - window[0] + 1) * (window[3] - window[1] + 1)
+    portions = np.split(
+        np.arange(parts.size), np.flatnonzero(np.diff(np.cumsum(size) // _MOST_BOXES)) + 1
     )
+    found = [_touched_by(parts[p], owner[p], window[:, p], lattice) for p in portions]
+    # Parts of one parcel may touch the same pixel.
+    pixels = np.unique(np.concatenate(found), axis=0)
     counts = np.zeros(len(wkb) + 1, np.int64)
-    np.add.at(counts, which[owner[hit]] + 1, 1)
-    first = col[hit].astype(np.int32)
-    return np.cumsum(counts), row[hit].astype(np.int32), first, first + 1
+    np.add.at(counts, which[pixels[:, 0]] + 1, 1)
+    first = pixels[:, 2].astype(np.int32)
+    return np.cumsum(counts), pixels[:, 1].astype(np.int32), first, first + 1
+
+
+def _windows(parts: npt.NDArray[np.object_], lattice: Lattice) -> npt.NDArray[np.int64]:
+    """int64[4, n]: first row and column, last row and column of the pixels around each polygon."""
+    west, south, east, north = shapely.bounds(parts).T
+    edges = [lattice.y0_m - north, west - lattice.x0_m, lattice.y0_m - south, east - lattice.x0_m]
+    return np.floor(np.array(edges) / lattice.res_m).astype(np.int64)
+
+
+def _touched_by(
+    parts: npt.NDArray[np.object_],
+    owner: npt.NDArray[np.int64],
+    window: npt.NDArray[np.int64],
+    lattice: Lattice,
+) -> npt.NDArray[np.int64]:
+    """int64[m, 3]: owner, row and column of the pixels that polygons touch."""
+    row0, col0, row1, col1 = window
+    width = col1 - col0 + 1
+    size = (row1 - row0 + 1) * width
+    part = np.repeat(np.arange(parts.size), size)
+    place = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    row, col = row0[part] + place // width[part], col0[part] + place % width[part]
+    x, y = lattice.x0_m + col * lattice.res_m, lattice.y0_m - row * lattice.res_m
+    boxes = shapely.box(x, y - lattice.res_m, x + lattice.res_m, y)
+    hit = shapely.intersects(boxes, parts[part])
+    return np.column_stack([owner[part], row, col])[hit]
 
 
 def _fill_gaps(spans: Spans, more: Spans, rules: npt.NDArray[np.uint8], rule: Rule) -> Spans:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 from extraction import scene as scenes
 from extraction import spans
@@ -148,7 +149,9 @@ class Worker:
                 held.set_id,
                 error,
             )
-            catalogue.release(conn, held, str(error), self.settings.retry_s)
+            catalogue.put_off(
+                conn, held, str(error), self.settings.max_lost_leases, self.settings.retry_s
+            )
             self._stop.wait(self.settings.poll_s)
             return
         log.warning(
@@ -199,24 +202,25 @@ class Worker:
 
     def _indices(self, conn: db.Connection, held: Claim) -> Callable[[Lattice], spans.SpanIndex]:
         """Give the span indices of a claim's parcels: cached ones, or built and then cached."""
-        outlines: dict[int, spans.Outlines] = {}
+        fetched: dict[int, tuple[Any, list[bytes]]] = {}
 
         def index_on(lattice: Lattice) -> spans.SpanIndex:
             index = self._cache.get(held.digest, lattice, held.buffer_m)
             if index is None:
-                if lattice.epsg not in outlines:
-                    outlines[lattice.epsg] = self._outlines(conn, held, lattice.epsg)
-                index = outlines[lattice.epsg].on(lattice)
+                if lattice.epsg not in fetched:
+                    fetched[lattice.epsg] = self._parcels(conn, held, lattice.epsg)
+                index = spans.build(*fetched[lattice.epsg], lattice, held.buffer_m)
                 self._cache.put(held.digest, lattice, held.buffer_m, index)
             return index
 
         return index_on
 
-    def _outlines(self, conn: db.Connection, held: Claim, epsg: int) -> spans.Outlines:
-        pids, wkb = reading.geometries(conn, held.aoi, held.campaign_id, held.set_id, epsg)
+    def _parcels(self, conn: db.Connection, held: Claim, epsg: int) -> tuple[Any, list[bytes]]:
+        """The pids and outlines of a claim's parcels, as they were when it was claimed."""
+        found = reading.geometries(conn, held.aoi, held.campaign_id, held.set_id, epsg)
         if not catalogue.extend(conn, held, self.settings.lease_s):
             raise LostLeaseError("the parcels may have changed since the claim")
-        return spans.Outlines.of(pids, wkb, held.buffer_m)
+        return found
 
     @contextmanager
     def _heartbeat(self, held: Claim) -> Iterator[Callable[[], None]]:

@@ -5,7 +5,7 @@ signatures. Life of work on a scene: pending, claimed (with lease and fence), th
 pending when released or failed; dead after too many failures or lost leases.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -162,56 +162,70 @@ _SCENE_COLUMNS = (
     "cloud_cover_pct",
 )
 
-_UPSERT = f"""
-    INSERT INTO scene AS known ({", ".join(_SCENE_COLUMNS)}, footprint, bands, absent, software)
-    VALUES ({", ".join(f"%({name})s" for name in _SCENE_COLUMNS)},
-            ST_Multi(ST_GeomFromText(%(footprint_wkt)s, 4326)), %(bands)s, %(absent)s, %(software)s)
-    ON CONFLICT (reference) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in _SCENE_COLUMNS[1:])},
-        footprint = excluded.footprint, bands = excluded.bands, absent = excluded.absent,
-        software = excluded.software
-    WHERE ({", ".join(f"known.{name}" for name in _SCENE_COLUMNS)}, known.bands)
-        IS DISTINCT FROM
-          ({", ".join(f"excluded.{name}" for name in _SCENE_COLUMNS)}, excluded.bands)
-    RETURNING obsid, xmax = 0 AS added"""
+_VALUES = (
+    f"{', '.join(f'%({name})s' for name in _SCENE_COLUMNS)}, "
+    "ST_Multi(ST_GeomFromText(%(footprint_wkt)s, 4326)), %(bands)s"
+)
+
+_KNOWN = f"""
+    SELECT obsid, bands, unit, scale, absent,
+           ({", ".join(_SCENE_COLUMNS)}, footprint, bands) IS DISTINCT FROM ({_VALUES}) AS differs
+    FROM scene WHERE reference = %(reference)s"""
+
+# Without a look before, an identity would be used up by every scene that is known already.
+_INSERT = f"""
+    INSERT INTO scene ({", ".join(_SCENE_COLUMNS)}, footprint, bands, absent, software)
+    VALUES ({_VALUES}, %(absent)s, %(software)s)
+    ON CONFLICT (reference) DO NOTHING"""
+
+_UPDATE = f"""
+    UPDATE scene SET ({", ".join(_SCENE_COLUMNS)}, footprint, bands, absent, software)
+        = ROW ({_VALUES}, %(absent)s, %(software)s)
+    WHERE reference = %(reference)s"""
 
 
 def register(conn: db.Connection, scenes: Iterable[Scene]) -> Registered:
     """Put scenes into the catalogue and queue them for the campaigns they meet; idempotent.
 
     A known reference keeps its obsid. Where a new description changes values (bands, offsets,
-    unit, scale), work that was done on the scene is queued again.
+    unit, scale, the place of a band that was not there), work that was done on the scene is
+    queued again; so is dead work, by any change.
 
     Raises:
         DatabaseError: the database is away; nothing was registered.
     """
-    added = changed = unchanged = 0
+    done = {"added": 0, "changed": 0, "unchanged": 0}
     with db.transaction(conn):
         for scene in scenes:
-            before = db.one(
-                conn,
-                "SELECT bands, unit, scale FROM scene WHERE reference = %s",
-                (scene.reference,),
-            )
-            row = db.one(conn, _UPSERT, _scene_row(scene))
-            if row is None:
-                unchanged += 1
-            elif row.added:
-                added += 1
-            else:
-                changed += 1
-                if _meaning(before.bands, before.unit, before.scale) != _meaning(
-                    _bands_json(scene), scene.unit, scene.scale
-                ):
-                    db.execute(
-                        conn,
-                        "UPDATE work SET state = 'pending', fence = fence + 1, "
-                        "failures = 0, not_before = '-infinity', reason = NULL "
-                        "WHERE obsid = %s",
-                        (row.obsid,),
-                    )
+            done[_store(conn, scene)] += 1
         queued = enqueue(conn)
-    return Registered(added, changed, unchanged, queued)
+    return Registered(**done, queued=queued)
+
+
+def _store(conn: db.Connection, scene: Scene) -> str:
+    """Insert or update a scene: "added", "changed" or "unchanged"."""
+    row = _scene_row(scene)
+    known = db.one(conn, _KNOWN, row)
+    if known is None:
+        if db.execute(conn, _INSERT, row):
+            return "added"
+        known = db.one(conn, _KNOWN, row)  # another registration was quicker
+    if not known.differs:
+        return "unchanged"
+    # Work before scene, as a worker that finishes has them.
+    db.rows(conn, "SELECT 1 FROM work WHERE obsid = %s ORDER BY set_id FOR UPDATE", (known.obsid,))
+    db.execute(conn, _UPDATE, row)
+    values_change = _meaning(known.bands, known.unit, known.scale, known.absent) != _meaning(
+        row["bands"].adapted, scene.unit, scene.scale, known.absent
+    )
+    db.execute(
+        conn,
+        "UPDATE work SET state = 'pending', fence = fence + 1, failures = 0, lost_leases = 0, "
+        "not_before = '-infinity', lease_until = NULL, reason = NULL "
+        "WHERE obsid = %s AND (%s OR state = 'dead')",
+        (known.obsid, values_change),
+    )
+    return "changed"
 
 
 def enqueue(conn: db.Connection) -> int:
@@ -246,7 +260,9 @@ def claim(
         "software": SOFTWARE,
     }
     db.execute(conn, _BURY, params)
-    row = db.one(conn, _CLAIM, params)
+    key = db.one(conn, _CLAIM, params)
+    # Read only now: whatever changes the scene or the parcels after the claim raises its fence.
+    row = key and db.one(conn, _CLAIMED, key._asdict())
     if row is None:
         return None
     scene = Scene(
@@ -257,11 +273,11 @@ def claim(
     return Claim(
         row.obsid,
         row.set_id,
-        row.fence,
+        key.fence,
         row.campaign_id,
         row.aoi,
         row.buffer_m,
-        _unit(conn, row.campaign_id, scene),
+        row.campaign_unit or scene.unit,
         row.digest,
         row.rewrite,
         scene,
@@ -280,8 +296,6 @@ _CLAIM = """
         SELECT w.obsid, w.set_id
         FROM work w
         JOIN scene s USING (obsid)
-        JOIN parcel_set p ON p.id = w.set_id
-        JOIN campaign c ON c.id = p.campaign_id AND c.state = 'open'
         WHERE w.state IN ('pending', 'claimed')
           AND (w.state = 'pending' AND w.not_before <= now() OR w.lease_until < now())
           AND (%(reference)s IS NULL OR s.reference = %(reference)s)
@@ -293,27 +307,19 @@ _CLAIM = """
         state = 'claimed', fence = w.fence + 1, holder = %(holder)s, software = %(software)s,
         lease_until = now() + make_interval(secs => %(lease_s)s), changed_at = now(),
         lost_leases = w.lost_leases + (w.state = 'claimed')::int
-    FROM next, scene s, parcel_set p, campaign c
-    WHERE w.obsid = next.obsid AND w.set_id = next.set_id AND s.obsid = w.obsid
-      AND p.id = w.set_id AND c.id = p.campaign_id
-    RETURNING s.*, ST_AsText(s.footprint) AS footprint_wkt, w.set_id, w.fence, c.id AS campaign_id,
-              c.aoi, c.buffer_m, p.digest, w.signatures IS NOT NULL AS rewrite"""
+    FROM next
+    WHERE w.obsid = next.obsid AND w.set_id = next.set_id
+    RETURNING w.obsid, w.set_id, w.fence"""
 
-
-def _unit(conn: db.Connection, campaign_id: int, scene: Scene) -> str:
-    """The unit of a campaign's signatures; its first scene of a kind sets it."""
-    kind = {"campaign": campaign_id, "kind": scene.kind, "unit": scene.unit}
-    db.execute(
-        conn,
-        "UPDATE campaign SET units = units || jsonb_build_object(%(kind)s, "
-        "%(unit)s) WHERE id = %(campaign)s AND NOT units ? %(kind)s",
-        kind,
-    )
-    return str(
-        db.one(
-            conn, "SELECT units ->> %(kind)s AS unit FROM campaign WHERE id = %(campaign)s", kind
-        ).unit
-    )
+_CLAIMED = """
+    SELECT s.*, ST_AsText(s.footprint) AS footprint_wkt, w.set_id, c.id AS campaign_id, c.aoi,
+           c.buffer_m, c.units ->> s.kind AS campaign_unit, p.digest,
+           w.signatures IS NOT NULL AS rewrite
+    FROM work w
+    JOIN scene s USING (obsid)
+    JOIN parcel_set p ON p.id = w.set_id
+    JOIN campaign c ON c.id = p.campaign_id
+    WHERE w.obsid = %(obsid)s AND w.set_id = %(set_id)s AND w.fence = %(fence)s"""
 
 
 def extend(conn: db.Connection, held: Claim, lease_s: float) -> bool:
@@ -329,13 +335,30 @@ def extend(conn: db.Connection, held: Claim, lease_s: float) -> bool:
 
 
 def hold(conn: db.Connection, held: Claim) -> None:
-    """Lock the work row inside the writing transaction, if it is still ours.
+    """Lock the work row at the start of the writing transaction, if it is still ours.
+
+    The first scene of a kind decides the unit of its campaign's signatures.
 
     Raises:
-        LostLeaseError: somebody else claimed the work, or it was withdrawn.
+        LostLeaseError: somebody else claimed the work, or it was withdrawn; or another worker
+            decided for another unit meanwhile.
     """
+    _settle_unit(conn, held)  # campaign before work, as an import of parcels locks them
     if not db.rows(conn, f"SELECT FROM work WHERE {_OURS} FOR UPDATE", _key(held)):
         raise LostLeaseError(f"{held.scene.reference}: the claim was lost")
+
+
+def _settle_unit(conn: db.Connection, held: Claim) -> None:
+    kind = {"campaign": held.campaign_id, "kind": held.scene.kind, "unit": held.unit}
+    db.execute(
+        conn,
+        "UPDATE campaign SET units = units || jsonb_build_object(%(kind)s, %(unit)s) "
+        "WHERE id = %(campaign)s AND NOT units ? %(kind)s",
+        kind,
+    )
+    found = "SELECT units ->> %(kind)s AS unit FROM campaign WHERE id = %(campaign)s"
+    if db.one(conn, found, kind).unit != held.unit:
+        raise LostLeaseError(f"{held.scene.reference}: its campaign's unit was set meanwhile")
 
 
 def finish(conn: db.Connection, held: Claim, done: Done) -> None:
@@ -365,6 +388,23 @@ def release(
         "reason = %(reason)s, not_before = now() + make_interval(secs => %(delay)s), "
         f"changed_at = now() WHERE {_OURS}",
         _key(held) | {"reason": reason, "delay": delay_s},
+    )
+
+
+def put_off(conn: db.Connection, held: Claim, reason: str, max_times: int, delay_s: float) -> None:
+    """Give work back that the world kept from being done; the pause doubles, up to 128 times.
+
+    Counted with the lost leases: what the world refuses so often, such as one forbidden file
+    among others, goes to dead letter.
+    """
+    db.execute(
+        conn,
+        "UPDATE work SET lost_leases = lost_leases + 1, fence = fence + 1, "
+        "state = CASE WHEN lost_leases + 1 >= %(max)s THEN 'dead' ELSE 'pending' END, "
+        "lease_until = NULL, reason = %(reason)s, changed_at = now(), "
+        "not_before = now() + make_interval(secs => %(delay)s * 2 ^ least(lost_leases, 7)) "
+        f"WHERE {_OURS}",
+        _key(held) | {"reason": reason, "max": max_times, "delay": delay_s},
     )
 
 
@@ -435,15 +475,12 @@ def failures(conn: db.Connection) -> list[Any]:
 
 
 def open_work(conn: db.Connection) -> int:
-    """Pieces of work that are pending or claimed, of open campaigns."""
+    """Pieces of work that are pending or claimed."""
     return int(
         db.one(
             conn,
             """
-        SELECT count(*) AS n FROM work w
-        JOIN parcel_set p ON p.id = w.set_id
-        JOIN campaign c ON c.id = p.campaign_id AND c.state = 'open'
-        WHERE w.state IN ('pending', 'claimed')""",
+        SELECT count(*) AS n FROM work WHERE state IN ('pending', 'claimed')""",
         ).n
     )
 
@@ -462,7 +499,10 @@ def _scene_row(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _meaning(bands: dict[str, Any], unit: str, scale: float | None) -> Any:
-    """What decides a scene's values, whatever place its files are moved to."""
-    sources = {name: (s["index"], s["offset"], s["nodata"]) for name, s in bands.items()}
+def _meaning(bands: dict[str, Any], unit: str, scale: float | None, absent: Sequence[str]) -> Any:
+    """What decides a scene's values: not where files lie, but for those that were not there."""
+    sources = {
+        name: (s["index"], s["offset"], s["nodata"], s["href"] if name in absent else None)
+        for name, s in bands.items()
+    }
     return sources, unit, scale

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import rasterio
 import rasterio._err as gdal_errors
 from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioIOError
 from rasterio.session import DummySession
 from rasterio.windows import Window
@@ -59,6 +60,7 @@ class BandReader:
         block_shape_px: (rows, columns) of the blocks in which it is cheaply read: its tiles, or
             about 8 MiB of whole rows of a raster without tiles.
         description: the band's name in the file, '' if it has none.
+        masked: a mask or an alpha band tells which pixels are valid, not a value of theirs.
     """
 
     path: str
@@ -67,6 +69,7 @@ class BandReader:
     nodata: float | None
     block_shape_px: tuple[int, int]
     description: str
+    masked: bool
     _dataset: Any
     _index: int
 
@@ -147,6 +150,7 @@ def open_band(path: str, index: int = 1) -> Iterator[BandReader]:
             nodata=dataset.nodatavals[index - 1],
             block_shape_px=_cheap_block(dataset.shape, block_shape, dtype.itemsize),
             description=dataset.descriptions[index - 1] or "",
+            masked=MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1],
             _dataset=dataset,
             _index=index,
         )

@@ -195,14 +195,16 @@ def _compare(conn: db.Connection, campaign: Campaign, *, lock: bool) -> _Differe
 def _refuse_losses(
     conn: db.Connection, campaign: Campaign, difference: _Difference, accepted: bool
 ) -> None:
-    """Stop what is most likely the wrong id column before it takes all signatures away."""
-    if accepted or not difference.existing or difference.vanished < difference.existing:
+    """Stop what is most likely a mistake before it takes all signatures away."""
+    lost = difference.vanished + difference.changed
+    if accepted or not difference.existing or lost < difference.existing:
         return
     if campaigns.contents(conn, campaign).signatures:
         raise ConflictError(
-            f"none of the file's ids is known in {campaign.name}, so all of its "
-            f"{difference.existing:,} parcels would lose their signatures: is the id column the "
-            "same as before? If this is meant, accept it (--accept-losses)"
+            f"not one parcel of {campaign.name} is in the file as it was, so all of its "
+            f"{difference.existing:,} parcels would lose their signatures: {difference.vanished:,} "
+            f"ids are not in the file, {difference.changed:,} geometries differ. Are the id column "
+            "and the CRS the same as before? If this is meant, accept it (--accept-losses)"
         )
 
 

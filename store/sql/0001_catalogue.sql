@@ -112,6 +112,7 @@ CREATE TABLE public.work (
     PRIMARY KEY (obsid, set_id)
 );
 COMMENT ON TABLE public.work IS 'The queue: each scene once per parcel set, from pending to done or dead.';
+COMMENT ON COLUMN public.work.lost_leases IS 'Leases that ran out, and tries that the world (storage, network) kept from succeeding.';
 COMMENT ON COLUMN public.work.fence IS 'Grows with every claim and withdrawal; a writer whose number is old writes nothing.';
 COMMENT ON COLUMN public.work.signatures IS 'Parcels with a row; with outside and nodata, all parcels of the set.';
 COMMENT ON COLUMN public.work.outside IS 'Parcels without a pixel on the raster.';

@@ -63,7 +63,7 @@ class Bench:
     def index_of(self, grid: Grid) -> SpanIndex:
         """The parcels' spans on a grid's lattice."""
         if grid not in self._indices:
-            self._indices[grid] = spans.Outlines.of(self.pids, self.wkb).on(grid.lattice)
+            self._indices[grid] = spans.build(self.pids, self.wkb, grid.lattice)
         return self._indices[grid]
 
     def sources(self, coding: str) -> dict[str, BandSource]:

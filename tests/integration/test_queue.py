@@ -186,17 +186,69 @@ def test_dead_and_claimed_work_can_be_put_back_by_name_or_all(queue):
         catalogue.requeue(queue, "dead", "nonsense")
 
 
-def test_closed_campaigns_offer_no_work(queue):
+def test_what_waits_when_a_campaign_is_closed_is_still_done_and_nothing_new_joins(queue):
     catalogue.register(queue, [a_scene(0)])
     db.execute(queue, "UPDATE campaign SET state = 'closed'")
-    assert claim(queue) is None
-    assert catalogue.open_work(queue) == 0
+    assert catalogue.register(queue, [a_scene(1)]).queued == 0
+    assert claim(queue).scene.reference == a_scene(0).reference
 
 
-def test_the_first_scene_of_a_kind_sets_the_campaigns_unit(queue):
-    catalogue.register(queue, [a_scene(0), a_scene(1, unit="reflectance", scale=None)])
+def test_the_first_scene_that_is_done_sets_the_campaigns_unit(queue):
+    reflectance = a_scene(1, unit="reflectance", scale=None)
+    catalogue.register(queue, [a_scene(0), reflectance, a_scene(2)])
+    first, other = claim(queue), claim(queue)
+    assert (first.unit, other.unit) == ("dn", "reflectance")
+    with db.transaction(queue):
+        catalogue.hold(queue, first)
+        catalogue.finish(queue, first, DONE)
     assert claim(queue).unit == "dn"
-    assert claim(queue).unit == "dn"
+    with pytest.raises(LostLeaseError, match="unit was set meanwhile"), db.transaction(queue):
+        catalogue.hold(queue, other)
+
+
+def test_registering_known_scenes_uses_up_no_keys(queue):
+    for _ in range(5):
+        catalogue.register(queue, [a_scene(0)])
+    catalogue.register(queue, [a_scene(1)])
+    assert [r.obsid for r in db.rows(queue, "SELECT obsid FROM scene ORDER BY obsid")] == [1, 2]
+
+
+def test_a_corrected_footprint_is_stored(queue):
+    catalogue.register(queue, [a_scene(0)])
+    moved = a_scene(0, footprint_wkt="MULTIPOLYGON(((9 47, 10 47, 10 48, 9 47)))")
+    assert catalogue.register(queue, [moved]).changed == 1
+    assert catalogue.register(queue, [moved]).unchanged == 1
+
+
+def test_a_band_that_was_not_there_is_extracted_once_its_place_is_corrected(queue):
+    wrong = {"B04": BandSource("/a/B04.tif"), "B08": BandSource("/gone/B08.tif")}
+    catalogue.register(queue, [a_scene(0, wrong)])
+    held = claim(queue)
+    with db.transaction(queue):
+        catalogue.finish(queue, held, Done(1, 0, 0, ("B08",), 0.1))
+    catalogue.register(queue, [a_scene(0, wrong | {"B08": BandSource("/a/B08.tif")})])
+    assert state(queue).state == "pending"
+
+
+def test_a_claim_holds_what_is_known_of_the_scene_after_it_not_before(queue):
+    catalogue.register(queue, [a_scene(0)])
+    blocker = db.connect("blocker")
+    db.execute(blocker, "BEGIN")
+    db.execute(blocker, "SELECT 1 FROM work FOR UPDATE")
+    assert claim(queue) is None  # locked: passed over
+    db.execute(blocker, "UPDATE scene SET scale = 0.5")
+    db.execute(blocker, "COMMIT")
+    assert claim(queue).scene.scale == 0.5
+
+
+def test_what_the_world_refuses_is_put_off_longer_each_time_and_at_last_dead(queue):
+    catalogue.register(queue, [a_scene(0)])
+    for times in range(3):
+        db.execute(queue, "UPDATE work SET not_before = now()")
+        catalogue.put_off(queue, claim(queue), "403 of one file", 3, delay_s=60)
+        wait_s = db.one(queue, "SELECT extract(epoch FROM not_before - now()) AS s FROM work").s
+        assert 55 * 2**times < wait_s <= 60 * 2**times
+    assert (state(queue).state, state(queue).failures) == ("dead", 0)
 
 
 def test_progress_and_failures_are_told(queue):

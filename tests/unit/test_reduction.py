@@ -35,7 +35,7 @@ class ArrayBand:
 
 def planned(*geometries, band):
     pids = np.arange(len(geometries), dtype=np.int32)
-    index = spans.Outlines.of(pids, [g.wkb for g in geometries]).on(GRID.lattice)
+    index = spans.build(pids, [g.wkb for g in geometries], GRID.lattice)
     return index, spans.plan(index, band.grid, band.block_shape_px)
 
 

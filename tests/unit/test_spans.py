@@ -17,7 +17,7 @@ LATTICE = Lattice(32632, 10.0)
 
 def build(*geometries, lattice=LATTICE, buffer_m=0.0):
     pids = np.arange(1, len(geometries) + 1, dtype=np.int32)
-    return spans.Outlines.of(pids, [g.wkb for g in geometries], buffer_m).on(lattice)
+    return spans.build(pids, [g.wkb for g in geometries], lattice, buffer_m)
 
 
 def pixels(index, i):
@@ -181,3 +181,36 @@ def test_the_cache_stays_within_its_bound_and_keeps_the_newest(tmp_path):
     cache.put("new", LATTICE, 0.0, index)
     assert cache.get("old", LATTICE, 0.0) is None
     assert cache.get("new", LATTICE, 0.0) is not None
+
+
+def test_a_damaged_cache_entry_counts_as_none_and_is_made_anew(cache, tmp_path):
+    index = build(shapely.box(0, -50, 50, 0))
+    cache.put("a", LATTICE, 0.0, index)
+    (broken,) = (tmp_path / "spans").glob("*/row.npy")
+    broken.write_bytes(broken.read_bytes()[:90])
+    assert cache.get("a", LATTICE, 0.0) is None
+    cache.put("a", LATTICE, 0.0, index)
+    assert cache.get("a", LATTICE, 0.0).px[0] == 25
+
+
+def test_slivers_far_apart_in_one_parcel_take_what_they_touch_and_no_more():
+    slivers = shapely.MultiPolygon(
+        [shapely.box(1, -9, 4, -1), shapely.box(60001, -60009, 60004, -60001)]
+    )
+    index = build(slivers)
+    assert pixels(index, 0) == {(0, 0), (6000, 6000)}
+    assert index.rules[0] == Rule.TOUCHED
+
+
+def test_many_parcels_are_the_same_in_portions_as_one_by_one(monkeypatch):
+    rng = np.random.default_rng(5)
+    parcels = [
+        shapely.box(x, y, x + 37, y + 3 + 40 * (i % 3 > 0))
+        for i, (x, y) in enumerate(rng.uniform(-900, 900, (50, 2)))
+    ]
+    whole = build(*parcels)
+    monkeypatch.setattr(spans, "_CHUNK", 7)
+    monkeypatch.setattr(spans, "_MOST_BOXES", 20)
+    portions = build(*parcels)
+    for name in ("offsets", "row", "first", "last", "px", "bounds", "rules"):
+        np.testing.assert_array_equal(getattr(portions, name), getattr(whole, name))
