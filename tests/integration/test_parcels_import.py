@@ -441,6 +441,19 @@ def test_a_file_without_any_known_id_must_be_accepted_before_it_takes_all_signat
     assert signed(database)["s2"] == set()
 
 
+def test_a_file_whose_geometries_all_differ_must_be_accepted_too(bring, database, campaign):
+    catalogue.register(database, [a_scene(1)])
+    bring(ORDINARY)
+    sign(database, campaign)
+    db.execute(database, "UPDATE work SET state = 'done', signatures = 3")
+    nudged = {code: shapely.transform(shape, lambda xy: xy + 0.001)
+              for code, shape in ORDINARY.items()}  # fmt: skip
+    with pytest.raises(ConflictError, match="3 geometries differ"):
+        bring(nudged)
+    assert signed(database)["s2"] == {1, 2, 3}
+    assert bring(nudged, accept_losses=True).changed == 3
+
+
 def test_a_failing_import_changes_nothing(bring, database, campaign):
     catalogue.register(database, [a_scene(1)])
     bring(ORDINARY)
