@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import shapely
+from affine import Affine
+from rasterio.features import rasterize
 
 from extraction import kernels
 from store.grid import Grid, Lattice
 
 _log = logging.getLogger("cbm.spans")
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Changes whenever the same parcels would give other spans."""
 
 
@@ -109,9 +111,6 @@ _NO_SPANS: Spans = (np.zeros(1, np.int64), *(np.zeros(0, np.int32) for _ in rang
 
 _CHUNK = 20_000
 """Parcels whose outlines are held at once; their WKB is some megabytes."""
-
-_MOST_BOXES = 500_000
-"""Pixels that are looked at one by one at once, 450 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -270,15 +269,13 @@ def _shrunk(wkb: Sequence[bytes], buffer_m: float) -> list[bytes]:
 
 
 def _touched(wkb: Sequence[bytes], which: npt.NDArray[np.int64], lattice: Lattice) -> Spans:
-    """Spans of all pixels that the chosen parcels touch; none for the others."""
+    """Spans of all pixels that the chosen parcels touch, as GDAL has it; none for the others."""
     geometries = shapely.from_wkb(np.array([wkb[i] for i in which], dtype=object))
     parts, owner = shapely.get_parts(geometries, return_index=True)
-    window = _windows(parts, lattice)
-    size = (window[2] - window[0] + 1) * (window[3] - window[1] + 1)
-    portions = np.split(
-        np.arange(parts.size), np.flatnonzero(np.diff(np.cumsum(size) // _MOST_BOXES)) + 1
-    )
-    found = [_touched_by(parts[p], owner[p], window[:, p], lattice) for p in portions]
+    found = [
+        np.insert(_touched_pixels(part, lattice), 0, place, axis=1)
+        for part, place in zip(parts, owner, strict=True)
+    ]
     # Parts of one parcel may touch the same pixel.
     pixels = np.unique(np.concatenate(found), axis=0)
     counts = np.zeros(len(wkb) + 1, np.int64)
@@ -287,30 +284,20 @@ def _touched(wkb: Sequence[bytes], which: npt.NDArray[np.int64], lattice: Lattic
     return np.cumsum(counts), pixels[:, 1].astype(np.int32), first, first + 1
 
 
-def _windows(parts: npt.NDArray[np.object_], lattice: Lattice) -> npt.NDArray[np.int64]:
-    """int64[4, n]: first row and column, last row and column of the pixels around each polygon."""
-    west, south, east, north = shapely.bounds(parts).T
-    edges = [lattice.y0_m - north, west - lattice.x0_m, lattice.y0_m - south, east - lattice.x0_m]
-    return np.floor(np.array(edges) / lattice.res_m).astype(np.int64)
-
-
-def _touched_by(
-    parts: npt.NDArray[np.object_],
-    owner: npt.NDArray[np.int64],
-    window: npt.NDArray[np.int64],
-    lattice: Lattice,
-) -> npt.NDArray[np.int64]:
-    """int64[m, 3]: owner, row and column of the pixels that polygons touch."""
-    row0, col0, row1, col1 = window
-    width = col1 - col0 + 1
-    size = (row1 - row0 + 1) * width
-    part = np.repeat(np.arange(parts.size), size)
-    place = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-    row, col = row0[part] + place // width[part], col0[part] + place % width[part]
-    x, y = lattice.x0_m + col * lattice.res_m, lattice.y0_m - row * lattice.res_m
-    boxes = shapely.box(x, y - lattice.res_m, x + lattice.res_m, y)
-    hit = shapely.intersects(boxes, parts[part])
-    return np.column_stack([owner[part], row, col])[hit]
+def _touched_pixels(polygon: shapely.Polygon, lattice: Lattice) -> npt.NDArray[np.int64]:
+    """int64[m, 2]: row and column of the pixels that a polygon touches."""
+    west, south, east, north = polygon.bounds
+    col = int((west - lattice.x0_m) // lattice.res_m)
+    row = int((lattice.y0_m - north) // lattice.res_m)
+    width = int((east - lattice.x0_m) // lattice.res_m) - col + 1
+    height = int((lattice.y0_m - south) // lattice.res_m) - row + 1
+    corner = lattice.x0_m + col * lattice.res_m, lattice.y0_m - row * lattice.res_m
+    transform = Affine(lattice.res_m, 0, corner[0], 0, -lattice.res_m, corner[1])
+    mask = rasterize([polygon], out_shape=(height, width), transform=transform, all_touched=True)
+    if not mask.any():
+        mask[0, 0] = 1  # a sliver along pixel edges: the pixel its corner lies in
+    pixels: npt.NDArray[np.int64] = np.argwhere(mask) + np.array([row, col])
+    return pixels
 
 
 def _fill_gaps(spans: Spans, more: Spans, rules: npt.NDArray[np.uint8], rule: Rule) -> Spans:

@@ -210,7 +210,6 @@ def test_many_parcels_are_the_same_in_portions_as_one_by_one(monkeypatch):
     ]
     whole = build(*parcels)
     monkeypatch.setattr(spans, "_CHUNK", 7)
-    monkeypatch.setattr(spans, "_MOST_BOXES", 20)
     portions = build(*parcels)
     for name in ("offsets", "row", "first", "last", "px", "bounds", "rules"):
         np.testing.assert_array_equal(getattr(portions, name), getattr(whole, name))
