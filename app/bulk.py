@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from app.campaigns import Campaign, named
-from app.series import CLASSES, OBSERVED, STATISTICS, Selection, bands_of
+from app.series import CLASSES, OBSERVED, Selection, bands_of
 from app.tables import TYPES, Types, converted
 from store import db
 from store.errors import NotFoundError
+from store.signatures import STATISTICS
 
 _PARCELS_AT_ONCE = 200
 """Whose series one statement sorts; keeps its sort in memory and the time to the first byte low."""

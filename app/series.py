@@ -12,9 +12,7 @@ from app.columns import Columns, columns, without
 from app.errors import ParameterError
 from app.parcels import internal_pid
 from store import db
-
-STATISTICS = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
-"""In the order of the tables' columns; the JRC's answers have the same."""
+from store.signatures import STATISTICS
 
 CLASSES = tuple(f"c{n}" for n in range(12))
 """Columns of the SCL histograms, class 0 to 11."""

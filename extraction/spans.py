@@ -107,8 +107,6 @@ Spans = tuple[
 ]
 """offsets, row, first, last, as in SpanIndex."""
 
-_NO_SPANS: Spans = (np.zeros(1, np.int64), *(np.zeros(0, np.int32) for _ in range(3)))  # type: ignore[assignment]
-
 _CHUNK = 20_000
 """Parcels whose outlines are held at once; their WKB is some megabytes."""
 
@@ -157,8 +155,8 @@ def build(
     rules = np.zeros(len(pids), np.uint8)
     chunks = [
         _spans(wkb[first : first + _CHUNK], lattice, buffer_m, rules[first : first + _CHUNK])
-        for first in range(0, len(wkb), _CHUNK)
-    ] or [_NO_SPANS]
+        for first in range(0, max(len(wkb), 1), _CHUNK)
+    ]
     counts = np.concatenate([np.diff(chunk[0]) for chunk in chunks])
     offsets = np.concatenate([[0], np.cumsum(counts)])
     row, first, last = (np.concatenate([chunk[k] for chunk in chunks]) for k in (1, 2, 3))

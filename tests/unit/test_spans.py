@@ -213,3 +213,8 @@ def test_many_parcels_are_the_same_in_portions_as_one_by_one(monkeypatch):
     portions = build(*parcels)
     for name in ("offsets", "row", "first", "last", "px", "bounds", "rules"):
         np.testing.assert_array_equal(getattr(portions, name), getattr(whole, name))
+
+
+def test_no_parcels_have_no_spans():
+    assert build().px.size == 0
+    assert list(build(buffer_m=5).offsets) == [0]
