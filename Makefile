@@ -102,11 +102,16 @@ test-system-full: setup ## the system tests at full size: the whole demo, 100 ki
 bench: setup ## measure against the gates, write build/bench.json; ONLY=P1,P5 picks
 	@$(BIN)/python -m tests.benchmarks.bench $(if $(ONLY),--only $(ONLY))
 
+# One lock for developers, and one for each image and for the database host.
+LOCKS = dev store app card extraction
+
 .PHONY: lock
-lock: setup ## resolve pyproject.toml anew into requirements/dev.lock
-	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --universal --python-version 3.11 \
-	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
-	    --extra dev --output-file requirements/dev.lock pyproject.toml
+lock: setup ## resolve pyproject.toml anew into requirements/*.lock
+	@for name in $(LOCKS); do \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --universal --python-version 3.11 \
+	        --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
+	        $$([ $$name = store ] || echo --extra $$name) \
+	        --output-file requirements/$$name.lock pyproject.toml; done
 
 # What `make inventory` takes: the stack, and the private key if ssh-agent does not hold it.
 STACK ?=
@@ -115,6 +120,10 @@ IDENTITY ?=
 .PHONY: inventory
 inventory: setup ## write inventory/STACK/ for Ansible and ssh from what Pulumi made; STACK=nl
 	@$(BIN)/python -m infra.inventory $(STACK) $(if $(IDENTITY),--identity '$(IDENTITY)')
+
+# Where the bed of hosts keeps its image and its labs.
+HOSTS_CACHE ?= /var/cache/lab-hosts
+export HOSTS_CACHE
 
 # Where the tools of infra/ are kept on this machine; they are built or fetched where missing.
 PULUMI_PREFIX ?= /opt/pulumi
@@ -129,8 +138,10 @@ bed-openstack-down: setup ## stop it, keep its state
 	@$(BIN)/python -m tests.beds.openstack.bed down
 
 .PHONY: bed-hosts
-bed-hosts: ## Debian hosts with systemd for Ansible, without a cloud
+bed-hosts: setup ## Debian hosts with systemd for Ansible, without a cloud
 	@tests/beds/hosts/up
+	@tests/beds/hosts/base
+	@$(BIN)/python -m tests.beds.hosts.inventory $(HOSTS_CACHE)/lab
 
 .PHONY: bed-hosts-down
 bed-hosts-down: ## remove them

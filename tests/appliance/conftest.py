@@ -1,0 +1,82 @@
+"""A converged appliance on real hosts, named by its inventory in CBM_INVENTORY."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import testinfra
+import yaml
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Appliance:
+    """The hosts under test.
+
+    Attributes:
+        inventory: path of its hosts.yml.
+    """
+
+    inventory: Path
+
+    def names(self, group: str) -> list[str]:
+        """The hosts of a group, as the inventory orders them."""
+        groups = yaml.safe_load(self.inventory.read_text())["all"]["children"]
+        return list(groups.get(group, {}).get("hosts", {}))
+
+    def host(self, group: str) -> Host:
+        """The first host of a group, as root."""
+        return self.named(self.names(group)[0])
+
+    def hosts(self, group: str) -> list[Host]:
+        """All hosts of a group, as root."""
+        return [self.named(name) for name in self.names(group)]
+
+    def named(self, name: str) -> Host:
+        """A host by its name in the inventory, as root."""
+        return testinfra.get_host(
+            f"ansible://{name}?force_ansible=True&sudo=True", ansible_inventory=str(self.inventory)
+        )
+
+    def variables(self, name: str) -> dict[str, object]:
+        """A host's own variables in the inventory."""
+        hosts = yaml.safe_load(self.inventory.read_text())["all"]["hosts"]
+        return dict(hosts[name])
+
+    def secret(self, name: str) -> str:
+        """One of the operator's secrets."""
+        return (self.inventory.parent / "secrets" / name).read_text().strip()
+
+    def play(self, playbook: str, *options: str) -> str:
+        """Run a playbook and return what it printed; a failure fails the test with its end."""
+        ran = subprocess.run(
+            [
+                Path(sys.executable).parent / "ansible-playbook",
+                "--inventory",
+                self.inventory,
+                *options,
+                ROOT / "playbooks" / playbook,
+            ],
+            cwd=ROOT,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout[-4000:]
+        return ran.stdout
+
+
+@pytest.fixture(scope="session")
+def appliance() -> Appliance:
+    inventory = os.environ.get("CBM_INVENTORY")
+    assert inventory, "CBM_INVENTORY names a converged appliance: see make test-system"
+        "CBM_INVENTORY names the hosts.yml of a converged appliance: make test-appliance"
+    )
+    return Appliance(Path(inventory))
