@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 import testinfra
 import yaml
 from testinfra.host import Host
+
+from tests.beds.hosts.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,9 +78,25 @@ class Appliance:
 
 
 @pytest.fixture(scope="session")
-def appliance() -> Appliance:
-    inventory = os.environ.get("CBM_INVENTORY")
-    assert inventory, "CBM_INVENTORY names a converged appliance: see make test-system"
-        "CBM_INVENTORY names the hosts.yml of a converged appliance: make test-appliance"
-    )
-    return Appliance(Path(inventory))
+def lab() -> Iterator[Lab]:
+    """Five bare hosts, removed at the end unless CBM_KEEP_LAB is set."""
+    made = Lab("system", "10.77.2")
+    made.up()
+    try:
+        yield made
+    finally:
+        if not os.environ.get("CBM_KEEP_LAB"):
+            made.down()
+
+
+@pytest.fixture(scope="session")
+def appliance(request: pytest.FixtureRequest) -> Appliance:
+    """The appliance that CBM_INVENTORY names, or one made of bare hosts by the site playbook."""
+    named = os.environ.get("CBM_INVENTORY")
+    if named:
+        return Appliance(Path(named))
+    made = Appliance(request.getfixturevalue("lab").inventory)
+    began = time.monotonic()
+    made.play("site.yml")
+    print(f"site.yml on {len(made.names('common'))} bare hosts: {time.monotonic() - began:.0f} s")
+    return made
