@@ -17,25 +17,31 @@ _TYPES: Mapping[str, str | list[str]] = {
 }
 
 
-def table(columns: Mapping[str, tuple[str, Any]], optional: Iterable[str] = ()) -> Answer:
+def table(
+    columns: Mapping[str, tuple[str, Any]],
+    optional: Iterable[str] = (),
+    shown: Iterable[str] | None = None,
+) -> Answer:
     """JSON with a list per column, all of one length.
 
     Args:
         columns: name -> type of its values (text, number, whole, counts; with ? if they may be
             null), and an example of one.
         optional: columns that are only there when asked for.
+        shown: columns of the example; None for those that are always there.
     """
     left_out = set(optional)
+    always = [name for name in columns if name not in left_out]
     schema = {
         "type": "object",
         "properties": {
             name: {"type": "array", "items": {"type": _TYPES[kind]}}
             for name, (kind, _) in columns.items()
         },
-        "required": [name for name in columns if name not in left_out],
+        "required": always,
         "additionalProperties": False,
     }
-    example = {name: [value] for name, (_, value) in columns.items() if name not in left_out}
+    example = {name: [columns[name][1]] for name in shown or always}
     return Answer(JSON, schema, example, "a list per column, all of one length")
 
 
@@ -67,17 +73,23 @@ _STATISTICS = {
         "mean": 812.25, "std": 40.5, "min": 700, "p25": 790, "p50": 811, "p75": 830, "max": 990,
     }.items()
 }  # fmt: skip
+_SERIES = {
+    "date_part": ("number", 1714559431.024),
+    "band": ("text", "B04"),
+    "count": ("whole", 187),
+    **_STATISTICS,
+    "hist": ("counts?", {"4": 186, "5": 1}),
+    "reference": ("text", "S2A_MSIL2A_20240501T103031_N0510_R108_T31UFT_20240501T153000"),
+    "obsid": ("whole", 17),
+}
 SERIES = table(
-    {
-        "date_part": ("number", 1714559431.024),
-        "band": ("text", "B04"),
-        "count": ("whole", 187),
-        **_STATISTICS,
-        "hist": ("counts?", {"4": 186, "5": 1}),
-        "reference": ("text", "S2A_MSIL2A_20240501T103031_N0510_R108_T31UFT_20240501T153000"),
-        "obsid": ("whole", 17),
-    },
-    optional=["date_part", "band", "count", *_STATISTICS, "hist", "reference", "obsid"],
+    _SERIES, optional=_SERIES, shown=["date_part", "band", "count", *_STATISTICS, "hist"]
+)
+MANY_SERIES = Answer(
+    JSON,
+    {"type": "object", "additionalProperties": SERIES.schema},
+    {"007": SERIES.example},
+    "by parcel, each as parcelTimeSeries has it",
 )
 WEATHER = table(
     {

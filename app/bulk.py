@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from app.campaigns import Campaign, named
+from app.columns import without
 from app.series import CLASSES, OBSERVED, Selection, bands_of
-from app.tables import TYPES, Types, converted
+from app.tables import TYPES, Types, converted, nested
 from store import db
 from store.errors import NotFoundError
 from store.signatures import STATISTICS
@@ -35,7 +36,7 @@ _SERIES = (
     + """ AND r.pid = ANY(%(pids)s)) AS o
     CROSS JOIN LATERAL (VALUES BANDS) AS v (band, count, mean, std, min, p25, p50, p75, max)
     WHERE v.count IS NOT NULL
-    ORDER BY o.pid, o.date_part, o.obsid, v.band"""
+    ORDER BY o.pid, o.date_part, v.band, o.obsid"""
 )
 
 _SCENE_SIGNATURES = (
@@ -78,8 +79,12 @@ def many_series(
     band: str | None,
     *,
     scl: bool,
+    ref: bool,
 ) -> Generator[bytes, None, None]:
     """The series of many parcels, by parcel, time and band.
+
+    As JSON it is an object: parcel -> the columns that `series.time_series` has for it. A parcel
+    without observations has empty columns there, and no row in the other forms.
 
     Args:
         pool: of connections; one is held until the end.
@@ -87,9 +92,10 @@ def many_series(
         codes: the agency's parcel ids.
         kind: CARD kind.
         selection: which observations.
-        form: csv, arrow or parquet.
+        form: json, csv, arrow or parquet.
         band: one by its JRC name; None for all.
         scl: with histograms (s2).
+        ref: with the products' names; the other forms always have them.
 
     Raises:
         NotFoundError: the campaign lacks one of the parcels.
@@ -98,12 +104,17 @@ def many_series(
     with pool.connection() as conn:
         bands = bands_of(conn, kind, band)
         pids = _pids(conn, campaign, codes)
-        asked = selection.params(campaign, kind, scl=scl and kind == "s2")
+        scl = scl and kind == "s2"
+        asked = selection.params(campaign, kind, scl=scl)
         asked |= {f"band{n}": jrc_name for n, (_, jrc_name) in enumerate(bands)}
         statement = _series_statement(campaign, kind, selection, bands)
         with _steady(conn):
             rows = _by_parcels(conn, statement, asked, pids, header=form == "csv")
-            yield from rows if form == "csv" else converted(rows, form, _SERIES_TYPES)
+            if form == "json":
+                wanted = without(_SERIES_TYPES, pid=False, obsid=False, hist=scl, reference=ref)
+                yield from nested(rows, _SERIES_TYPES, codes, wanted)
+            else:
+                yield from rows if form == "csv" else converted(rows, form, _SERIES_TYPES)
 
 
 def scene_signatures(

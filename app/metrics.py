@@ -7,7 +7,7 @@ makes; whichever worker is asked adds them up. Without that folder a process cou
 import hmac
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -54,15 +54,20 @@ AUDIT_LOST = Counter("cbm_api_audit_rows_lost", "Audit rows that were given up."
 
 _METHODS = frozenset({"GET", "HEAD", "POST"})
 
-# Open and dead work have indexes of their own; what is done is not counted: it only grows.
-_QUEUE = """
-    SELECT c.aoi, w.state, count(*) AS pieces,
-           extract(epoch FROM now() - min(w.changed_at))::float AS oldest_s
-    FROM public.work w
-    JOIN public.parcel_set p ON p.id = w.set_id
-    JOIN public.campaign c ON c.id = p.campaign_id AND c.state = 'open'
-    WHERE w.state IN ('pending', 'claimed') OR w.state = 'dead'
-    GROUP BY 1, 2"""
+# What the database tells of the queue (store/sql/0006): a view each, and which columns name a row.
+_LABELS = ("aoi", "campaign", "state")
+_VIEWS = {
+    "work": {
+        "pieces": "Scenes to extract, each once per parcel set, by state.",
+        "oldest_seconds": "How long the oldest of them has been in its state.",
+        "overdue_seconds": "How long a worker's lease has run out, with nobody taking over.",
+    },
+    "done": {
+        "pieces": "Scenes extracted in the last 24 hours, each once per parcel set.",
+        "signatures": "Signatures they brought.",
+        "idle_seconds": "Since the last of them; a day at most.",
+    },
+}
 
 
 def count(route: str, method: str, status: int, took_s: float) -> None:
@@ -150,25 +155,22 @@ class _Queue(Collector):
         up = GaugeMetricFamily("cbm_database_up", "Whether the database answers the API.")
         try:
             with self._pool.connection() as conn:
-                found = db.rows(conn, _QUEUE)
+                found = {
+                    view: db.rows(conn, db.compose("SELECT * FROM {v}", v=f"figures_{view}"))
+                    for view in _VIEWS
+                }
         except DatabaseError as error:
             _log.warning("no figures of the queue: %s", error)
             up.add_metric([], 0)
             return [up]
         up.add_metric([], 1)
-        return [up, *_families(found)]
+        return [up, *(family for view in _VIEWS for family in _families(view, found[view]))]
 
 
-def _families(found: Iterable[Any]) -> tuple[Metric, Metric]:
-    pieces = GaugeMetricFamily(
-        "cbm_work", "Scenes to extract, of open campaigns, by state.", labels=("aoi", "state")
-    )
-    oldest = GaugeMetricFamily(
-        "cbm_work_oldest_seconds",
-        "How long the oldest of them has been in its state.",
-        labels=("aoi", "state"),
-    )
-    for row in found:
-        pieces.add_metric([row.aoi, row.state], row.pieces)
-        oldest.add_metric([row.aoi, row.state], row.oldest_s)
-    return pieces, oldest
+def _families(view: str, rows: Sequence[Any]) -> Iterator[Metric]:
+    labels = [label for label in _LABELS if rows and label in rows[0]._fields]
+    for column, meaning in _VIEWS[view].items():
+        family = GaugeMetricFamily(f"cbm_{view}_{column}", meaning, labels=labels)
+        for row in rows:
+            family.add_metric([getattr(row, label) for label in labels], getattr(row, column))
+        yield family

@@ -1,6 +1,7 @@
 """Questions about parcels, in the JRC's words."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from app import answers, replies, tables
@@ -33,13 +34,15 @@ from store import db
 _STATISTICS_KINDS = {"s2": "s2", "bs": "bs", "c6": "c6", "c12": "c12", "c1": "c12"}
 _KINDS = _STATISTICS_KINDS | {"scl": "scl"}
 _REFERENCE = "S2A_MSIL2A_20240501T103031_N0510_R108_T31UFT_20240501T153000"
-_FORMS = ("csv", "arrow", "parquet")
-_FORM = Parameter(
-    "tsformat", "form of the answer", one_of({name: name for name in ("json", *_FORMS)}), "json"
-)
-_STREAM_FORM = Parameter(
-    "tsformat", "form of the answer", one_of({name: name for name in _FORMS}), "arrow"
-)
+_FILES = ("csv", "arrow", "parquet")
+
+
+def _form(*forms: str) -> Parameter:
+    """The form of an answer; the first one if none is asked for."""
+    accepted = one_of({form: form for form in forms})
+    return Parameter("tsformat", "form of the answer", accepted, forms[0], ("format",))
+
+
 _DATES = (
     Parameter("start", "first day, UTC", day, None, ("start_date",), "2024-04-01"),
     Parameter("end", "last day, included", day, None, ("end_date",), "2024-09-30"),
@@ -52,8 +55,9 @@ _CLOUDFREE = Parameter(
     None,
     example=0.9,
 )
+_TYPE = Parameter("tstype", "which series", one_of(_KINDS), "s2")
+_KIND = Parameter("tstype", "which series", one_of(_STATISTICS_KINDS), "s2")
 _SERIES = (
-    Parameter("tstype", "which series", one_of(_KINDS), "s2"),
     Parameter(
         "band", "one band, such as B08 or VVb; all if absent", plain_text, None, example="B08"
     ),
@@ -63,7 +67,6 @@ _SERIES = (
     Parameter("scl", "with SCL histograms (s2)", truth, True),
     Parameter("ref", "with the products' names", truth, False),
 )
-_KIND = Parameter("tstype", "which series", one_of(_STATISTICS_KINDS), "s2")
 _PIDS = Parameter(
     "pid", "the agency's ids of the parcels", plain_text, example=["007", "008"], most=10_000,
     aliases=("pids",),
@@ -152,7 +155,10 @@ def _many_time_series(call: Call) -> Reply:
         asked["tsformat"],
         asked["band"],
         scl=asked["scl"],
+        ref=asked["ref"],
     )
+    if asked["tsformat"] == "json":
+        return Reply(HTTPStatus.OK, rows)
     return replies.as_file(rows, asked["tsformat"], f"timeseries_{campaign.aoi}{campaign.year}")
 
 
@@ -265,17 +271,17 @@ ROUTES = (
     Route(
         "/query/parcelTimeSeries",
         "Statistics of a parcel's pixels, by observation and band",
-        (*PARCEL, *_SERIES, _FORM),
+        (*PARCEL, _TYPE, *_SERIES, _form("json", *_FILES)),
         _parcel_time_series,
-        answers=(answers.SERIES, *answers.files(*_FORMS)),
+        answers=(answers.SERIES, *answers.files(*_FILES)),
     ),
     Route(
         "/query/parcelTimeSeries",
         "The same of up to 10,000 parcels, streamed",
-        (*CAMPAIGN, _PIDS, *_SERIES, _STREAM_FORM),
+        (*CAMPAIGN, _PIDS, _KIND, *_SERIES, _form("arrow", "parquet", "csv", "json")),
         _many_time_series,
         "POST",
-        answers=answers.files(*_FORMS),
+        answers=(answers.MANY_SERIES, *answers.files(*_FILES)),
     ),
     Route(
         "/query/sceneSignatures",
@@ -287,17 +293,17 @@ ROUTES = (
             Parameter("date", "all scenes of this day, UTC", day, None, example="2024-05-01"),
             _EVERY,
             _CLOUDFREE,
-            _STREAM_FORM,
+            _form("arrow", "parquet", "csv"),
         ),
         _scene_signatures,
-        answers=answers.files(*_FORMS),
+        answers=answers.files(*_FILES),
     ),
     Route(
         "/query/weatherTimeSeries",
         "Daily weather at a parcel, by default of the campaign's days",
-        (*PARCEL, *_DATES, _FORM),
+        (*PARCEL, *_DATES, _form("json", *_FILES)),
         _weather,
-        answers=(answers.WEATHER, *answers.files(*_FORMS)),
+        answers=(answers.WEATHER, *answers.files(*_FILES)),
     ),
     Route(
         "/query/markers",

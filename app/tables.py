@@ -1,13 +1,16 @@
-"""Rows as CSV, Arrow (an IPC stream) or Parquet: at once, or piece by piece as they come."""
+"""Rows as CSV, JSON, Arrow (an IPC stream) or Parquet: at once, or piece by piece as they come."""
 
+import csv
 import io
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
-from pyarrow import csv
 
 from app.columns import Columns
 
@@ -40,6 +43,12 @@ _BLOCK_BYTES = 4 << 20
 _GROUP_ROWS = 1 << 17
 """Rows of one Parquet row group, at least."""
 
+_NO_VALUE = frozenset({"", "NaN", "Infinity", "-Infinity"})
+"""What PostgreSQL writes for values that JSON does not have."""
+
+_WORDS = frozenset({"band", "reference"})
+"""Columns whose cells are texts; those of all others are JSON as PostgreSQL writes them."""
+
 
 def whole(table: Columns, form: str) -> bytes:
     """Columns as Arrow or Parquet; objects in them are JSON."""
@@ -66,6 +75,49 @@ def converted(
     yield from _written(_batches(rows, schema), schema, form)
 
 
+def nested(
+    rows: Generator[bytes, None, None],
+    types: Types,
+    keys: Collection[str],
+    wanted: Collection[str],
+) -> Generator[bytes, None, None]:
+    """Turn CSV without a header into a JSON object: key -> its columns; one key in memory.
+
+    Args:
+        rows: pieces of whole lines; those of a key follow each other, which is their first cell.
+        types: of the columns, by name in their order.
+        keys: all that there may be; those without rows come last.
+        wanted: columns to write.
+    """
+    places = [(name, place) for place, name in enumerate(types) if name in wanted]
+    without_rows = dict.fromkeys(keys)
+    separator = b"{"
+    for key, found in groupby(csv.reader(_lines(rows)), itemgetter(0)):
+        del without_rows[key]
+        cells = list(zip(*found, strict=True))
+        yield separator + _member(key, ((name, cells[place]) for name, place in places))
+        separator = b","
+    empty = b",".join(_member(key, ((name, ()) for name, _ in places)) for key in without_rows)
+    yield (separator + empty if empty or separator == b"{" else b"") + b"}"
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    for piece in pieces:
+        yield from io.StringIO(piece.decode(), newline="")
+
+
+def _member(key: str, columns: Iterable[tuple[str, Iterable[str]]]) -> bytes:
+    lists = (
+        f'"{name}":[{",".join(map(json.dumps if name in _WORDS else _bare, cells))}]'
+        for name, cells in columns
+    )
+    return f"{json.dumps(key)}:{{{','.join(lists)}}}".encode()
+
+
+def _bare(cell: str) -> str:
+    return "null" if cell in _NO_VALUE else cell
+
+
 def _batches(
     rows: Generator[bytes, None, None], schema: pa.Schema
 ) -> Generator[pa.RecordBatch, None, None]:
@@ -80,11 +132,11 @@ def _batches(
 
 
 def _parsed(block: bytearray, schema: pa.Schema) -> list[pa.RecordBatch]:
-    table = csv.read_csv(
+    table = pa.csv.read_csv(
         pa.py_buffer(block),
-        csv.ReadOptions(use_threads=False, column_names=schema.names),
-        csv.ParseOptions(newlines_in_values=True),
-        csv.ConvertOptions(column_types=schema, null_values=["", "NaN"]),
+        pa.csv.ReadOptions(use_threads=False, column_names=schema.names),
+        pa.csv.ParseOptions(newlines_in_values=True),
+        pa.csv.ConvertOptions(column_types=schema, null_values=["", "NaN"]),
     )
     batches: list[pa.RecordBatch] = table.combine_chunks().to_batches()
     return batches

@@ -158,6 +158,24 @@ def test_series_of_many_parcels_are_streamed_as_those_of_one_by_one(api, form):
     assert [json.loads(row["hist"]) if row["hist"] else None for row in rows] == one["hist"]
 
 
+@pytest.mark.parametrize(
+    "asked", [{}, {"band": "B05"}, {"scl": False, "ref": True}, {"all": True}, {"tstype": "bs"}]
+)
+def test_series_of_many_parcels_in_json_are_by_parcel_what_each_has_alone(api, asked):
+    answer = post(api, "parcelTimeSeries", pid=CODES, format="json", **asked)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Transfer-Encoding"] == "chunked"
+    alone = {name: str(value) for name, value in asked.items()}
+    assert answer.json() == {code: api.series(pid=code, **alone) for code in CODES}
+    assert answer.json()["007"]["band"] != []
+
+
+def test_histograms_alone_are_not_for_many_parcels(api):
+    answer = post(api, "parcelTimeSeries", pid=CODES, tstype="scl")
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "tstype: 'scl' is none of s2, bs, c6, c12, c1"
+
+
 def test_an_unknown_parcel_among_many_is_an_honest_404(api):
     answer = post(api, "parcelTimeSeries", pid=["007", "no", "none"])
     assert answer.status_code == 404
