@@ -87,6 +87,7 @@ lint: setup ## ruff, mypy, import-linter, yamllint, shellcheck
 
 .PHONY: test
 test: setup web ## all tests, with a real PostGIS and a real S3; ARGS= goes to pytest
+	@infra/standalone/packages.sh $(PYTHON) prometheus
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-browser

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the distribution packages the standalone machine needs, if one is missing:
 #   packages.sh PYTHON [PROGRAM ...]
-# Further programs are packages of the same name, such as npm and chromium.
+# Further programs are packages of the same name, such as npm, chromium and prometheus (whose promtool
+# the tests need: its server stays off).
 # PostgreSQL comes without its usual system cluster: ours is private, in a folder of the project.
 set -euo pipefail
 
@@ -52,6 +53,11 @@ no_cluster=/etc/postgresql-common/createcluster.d/cbm-standalone.conf
 "${as_root[@]}" mkdir -p "$(dirname "$no_cluster")"
 echo 'create_main_cluster = false' | "${as_root[@]}" tee "$no_cluster" >/dev/null
 trap '"${as_root[@]}" rm -f "$no_cluster"' EXIT
+case " ${missing[*]} " in *" prometheus "*)
+    "${as_root[@]}" mkdir -p /etc/systemd/system
+    "${as_root[@]}" ln -sfn /dev/null /etc/systemd/system/prometheus.service
+    ;;
+esac
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null ||
