@@ -164,6 +164,9 @@ def _responses(route: Route) -> dict[str, Any]:
         response.setdefault("content", {})[answer.media_type] = _content(answer)
     if route.who is Who.PAGE:
         responses["303"] = {"description": "To the page where one logs in."}
+    if route.is_page:
+        told = _refused(HTTPStatus.SERVICE_UNAVAILABLE, "Away; browsers get a page that waits.")
+        responses["503"] = told | {"content": {"text/html": {}, **told["content"]}}
     errors = _ERRORS | _HTTP_ERRORS | (_BODY_ERRORS if route.method == "POST" else {})
     for status in errors:
         responses.setdefault(f"{status.value}", {"$ref": f"#/components/responses/{status.value}"})

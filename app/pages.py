@@ -30,6 +30,28 @@ HEADERS: Mapping[str, str] = {
 }
 """Sent with every page: scripts, styles and data come from this service alone."""
 
+HTML = "text/html; charset=utf-8"
+
+_AWAY = b"""<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <meta name="color-scheme" content="light dark">
+  <meta http-equiv="refresh" content="5">
+  <title>Back shortly</title>
+  <link rel="stylesheet" href="/static/style.css">
+</head>
+<body class="door">
+  <main class="door-card" role="alert">
+    <h1>Back shortly</h1>
+    <p>The database is away or too busy. This page tries again by itself every five seconds.</p>
+    <p class="quiet small">If this lasts, tell the operator of this service.</p>
+  </main>
+</body>
+</html>
+"""
+
 _BUILT = Path(__file__).parent / "static"
 _TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".woff2": "font/woff2"}
 _SMALLEST_SQUEEZED = 1024
@@ -98,6 +120,12 @@ class Pages:
         if name not in self._files:
             raise NotFoundError("there is no such file")
         return self._files[name]
+
+
+def away(refusal: Reply) -> Reply:
+    """The same refusal for people: a page that asks again until the database is back."""
+    headers = {**refusal.headers, "Cache-Control": "no-store", "Vary": "Accept"}
+    return Reply(refusal.status, _AWAY, HTML, headers)
 
 
 def _read(path: Path) -> File:

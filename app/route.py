@@ -41,6 +41,9 @@ API_HEADERS: Mapping[str, str] = {
 }
 """Sent with every answer that is not a page: parcels are personal data."""
 
+LOGIN = "/login"
+"""Where people without a session are sent from a page."""
+
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
@@ -147,6 +150,11 @@ class Route:
     tail: bool = False
     audited: bool = True
     tag: str = "query"
+
+    @property
+    def is_page(self) -> bool:
+        """Whether people look at it in a browser: then they are told of outages by a page, too."""
+        return self.who is Who.PAGE or self.path == LOGIN
 
     @cached_property
     def in_path(self) -> tuple[str, ...]:

@@ -11,17 +11,16 @@ from app.campaigns import asked_campaign, campaigns
 from app.chips.backgrounds import Background
 from app.chips.studio import Studio
 from app.errors import TooManyError, UnauthenticatedError
-from app.pages import HEADERS, Pages, fresh, squeeze, takes_gzip
+from app.pages import HEADERS, HTML, Pages, fresh, squeeze, takes_gzip
 from app.parameters import Domain, Parameter, plain_text, whole_within
 from app.replies import Reply
-from app.route import FORM, JSON, Answer, Call, Part, Route, Who
+from app.route import FORM, JSON, LOGIN, Answer, Call, Part, Route, Who
 from app.sessions import Sessions
 
 _PNG = "image/png"
 _TILE_PX = 256
 _LARGEST_ZOOM = 19
 _MVT = "application/vnd.mapbox-vector-tile"
-_HTML = "text/html; charset=utf-8"
 _OURS = re.compile(r"/(?:status|docs)?(?:\?[\x21-\x7e]*)?")
 """Addresses of pages that one may be sent to after the login."""
 
@@ -63,7 +62,7 @@ def _door(call: Call, status: HTTPStatus, message: str) -> Reply:
     shown = f'<p class="note wrong" role="alert">{html.escape(message)}</p>' if message else ""
     onward = html.escape(_onward(call.asked["next"]))
     page = text.replace("<!-- message -->", shown).replace("<!-- next -->", onward)
-    return Reply(status, page.encode(), _HTML, {"Cache-Control": "no-store"})
+    return Reply(status, page.encode(), HTML, {"Cache-Control": "no-store"})
 
 
 def _log_in(call: Call) -> Reply:
@@ -84,7 +83,7 @@ def _log_in(call: Call) -> Reply:
 
 def _log_out(call: Call) -> Reply:
     sessions.require_own_page(call.request)
-    reply = replies.as_redirect("/login")
+    reply = replies.as_redirect(LOGIN)
     forgotten = sessions.end(call.request)
     return Reply(reply.status, b"", reply.content_type, {**reply.headers, **forgotten})
 
@@ -150,7 +149,7 @@ _ANY_ZOOM = Parameter("z", "zoom", whole_within(0, _LARGEST_ZOOM), example=13)
 ROUTES: tuple[Route, ...] = (
     *map(_page, _PAGES),
     Route(
-        "/login",
+        LOGIN,
         "The page to log in",
         (_NEXT,),
         _login_page,
@@ -160,7 +159,7 @@ ROUTES: tuple[Route, ...] = (
         tag="pages",
     ),
     Route(
-        "/login",
+        LOGIN,
         "Log in: begins a session and goes on to a page",
         (
             Parameter("name", "of the user", plain_text, default=""),

@@ -10,13 +10,13 @@ from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import quote
 
-from app import metrics, replies
+from app import metrics, pages, replies
 from app.audit import Audit, Entry
 from app.errors import UnauthenticatedError, headers_of, status_of
 from app.limits import Limits
 from app.replies import Pieces, Reply
 from app.request import Request
-from app.route import API_HEADERS, NOBODY, Call, Part, Route, Table, Who
+from app.route import API_HEADERS, LOGIN, NOBODY, Call, Part, Route, Table, Who
 from app.sessions import Sessions
 from app.settings import ApiSettings
 from app.users import Gate, User, claimed_name
@@ -29,9 +29,6 @@ _GENERAL = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "an unexpected error",
 }
 """What is said of failures whose own message is for the operator's log only."""
-
-LOGIN = "/login"
-"""Where people without a session are sent from a page."""
 
 
 @dataclass
@@ -106,7 +103,10 @@ class Service:
         except UnauthenticatedError as error:
             return _unauthenticated(exchange, error)
         except Exception as error:
-            return _refusal(error)
+            reply = _refusal(error)
+            if reply.status is HTTPStatus.SERVICE_UNAVAILABLE and _looks(exchange):
+                return pages.away(reply)
+            return reply
 
     def _answer(self, exchange: Exchange) -> Reply:
         request = exchange.request
@@ -204,6 +204,12 @@ def _unauthenticated(exchange: Exchange, error: UnauthenticatedError) -> Reply:
         # A page's script asks: with a challenge the browser would show a password box of its own.
         return replace(reply, headers={})
     return reply
+
+
+def _looks(exchange: Exchange) -> bool:
+    """Whether a person waits for a page in a browser."""
+    is_page = exchange.route is not None and exchange.route.is_page
+    return is_page and "text/html" in (exchange.request.header("Accept") or "").lower()
 
 
 def _refusal(error: Exception) -> Reply:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from contextlib import closing
 
 import requests
 from playwright.sync_api import expect
@@ -9,6 +10,7 @@ from playwright.sync_api import expect
 from store import db
 from tests.browser.conftest import NAME, PASSWORD, STRANGER
 from tests.browser.state import MIDDLE
+from tests.integration.test_api_routes import away
 
 
 def test_a_wrong_password_is_told_and_lets_nobody_in(visitor):
@@ -130,6 +132,17 @@ def test_progress_shows_states_and_reasons(visitor):
     expect(page.get_by_text("2 of 5 scenes")).to_be_visible()
     expect(page.get_by_text("B04: the file is cut short")).to_be_visible()
     visitor.keep("status")
+
+
+def test_a_page_waits_for_a_database_that_is_away_and_goes_on_by_itself(visitor):
+    page = visitor.page
+    dbname = db.one(visitor.site.conn, "SELECT current_database() AS name").name
+    with closing(db.connect("test", "dbname=postgres")) as elsewhere:
+        with away(elsewhere, dbname):
+            visitor.open("/status")
+            expect(page.get_by_role("heading", name="Back shortly")).to_be_visible()
+            visitor.keep("away")
+        expect(page.get_by_label("Password")).to_be_visible(timeout=15_000)
 
 
 def test_a_phone_shows_it_without_sideways_scrolling(walker):

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -549,34 +550,62 @@ def audited(api: Api, ending: str) -> list[int]:
     return [row.status for row in db.rows(api.conn, noted, (f"%{ending}",))]
 
 
-def cut_off(api: Api) -> None:
-    db.execute(api.elsewhere, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+def cut_off(elsewhere: db.Connection) -> None:
+    db.execute(elsewhere, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
                               "WHERE application_name = 'cbm-api'")  # fmt: skip
 
 
 def test_after_a_restart_of_the_database_the_first_request_is_answered(api):
     assert api.ask("parcelByID", pid="restart").status_code == 404
     wait_for(lambda: audited(api, "restart") == [404])
-    cut_off(api)
+    cut_off(api.elsewhere)
     assert api.ask("parcelByID", pid="007").status_code == 200
 
 
-def test_while_the_database_is_away_there_are_503s_and_then_answers_again(api):
+@contextmanager
+def away(elsewhere: db.Connection, dbname: str) -> Iterator[None]:
+    """Without a database for a while."""
     allow = "ALTER DATABASE {name} ALLOW_CONNECTIONS "
-    db.execute(api.elsewhere, db.compose(allow + "false", name=api.dbname))
-    cut_off(api)
+    db.execute(elsewhere, db.compose(allow + "false", name=dbname))
+    cut_off(elsewhere)
     try:
-        away = api.ask("parcelByID", pid="outage")
+        yield
+    finally:
+        db.execute(elsewhere, db.compose(allow + "true", name=dbname))
+
+
+def test_while_the_database_is_away_there_are_503s_and_then_answers_again(api):
+    with away(api.elsewhere, api.dbname):
+        refused = api.ask("parcelByID", pid="outage")
         ready = api.get("/readyz", auth=None)
         alive = api.get("/healthz", auth=None)
-    finally:
-        db.execute(api.elsewhere, db.compose(allow + "true", name=api.dbname))
-    assert (away.status_code, ready.status_code, alive.status_code) == (503, 503, 200)
-    assert away.headers["Retry-After"] == "5"
-    assert api.dbname not in away.text
+    assert (refused.status_code, ready.status_code, alive.status_code) == (503, 503, 200)
+    assert refused.headers["Retry-After"] == "5"
+    assert api.dbname not in refused.text
     assert api.ask("parcelByID", pid="outage").status_code == 404
     assert api.get("/readyz", auth=None).json() == {"status": "ready"}
     wait_for(lambda: audited(api, "outage") == [503, 404])
+
+
+def test_while_the_database_is_away_people_get_a_page_that_waits_and_programs_json(api):
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    form = {"name": "ann", "password": "right-word"}
+    with away(api.elsewhere, api.dbname):
+        pages = [requests.get(api.url + path, headers=browser, timeout=20)
+                 for path in ("/", "/?aoi=nl&pid=007", "/status", "/docs")]  # fmt: skip
+        pages.append(requests.post(f"{api.url}/login", data=form, headers=browser, timeout=20))
+        others = [requests.get(api.url + path, headers=browser, auth=ANN, timeout=20)
+                  for path in ("/query/info", "/page/campaigns", "/readyz")]  # fmt: skip
+        others.append(api.get("/"))
+    for page in pages:
+        assert (page.status_code, page.headers["Retry-After"]) == (503, "5"), page.url
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert page.headers["Cache-Control"] == "no-store"
+        assert '<meta http-equiv="refresh" content="5">' in page.text
+    for other in others:
+        assert (other.status_code, list(other.json())) == (503, ["error", "detail"]), other.url
+    after = requests.get(f"{api.url}/", headers=browser, timeout=20, allow_redirects=False)
+    assert (after.status_code, after.headers["Location"]) == (303, "/login?next=/")
 
 
 def test_stopping_the_api_writes_the_audit_rows_that_wait(api, tmp_path):
