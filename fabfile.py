@@ -63,6 +63,17 @@ def _audit(stack: str) -> auditing.Audit:
         return auditing.audit(stack, cloud.survey(connection), state.read(stack))
 
 
+def _failures(stack: str) -> list[str]:
+    """What the cloud says of servers that it could not make."""
+    try:
+        with cloud.connected() as connection:
+            things = cloud.survey(connection)
+    except InfraError as error:
+        return [str(error)]
+    failed = [one for one in things if one.facts.get("status", "").startswith("ERROR")]
+    return [f"{one.name}: {one.facts['status']}" for one in failed if one.belongs(stack)]
+
+
 def _confirm(question: str, yes: bool) -> None:
     if not yes and not click.confirm(question):
         raise Exit("nothing was changed", code=1)
@@ -74,7 +85,7 @@ def preflight(_c: Connection, stack: str) -> None:
     """Ask the cloud whether it can take this stack; makes nothing."""
     wanted = settings.read(stack)
     with cloud.connected() as connection:
-        preflights.check(connection, wanted)
+        preflights.check(connection, wanted, cloud.survey(connection), state.State())
     click.echo(f"stack {stack}: {len(layout.hosts(wanted))} hosts fit this cloud")
 
 
@@ -83,7 +94,10 @@ def preflight(_c: Connection, stack: str) -> None:
 def up(c: Connection, stack: str) -> None:
     """Make or change a stack as its configuration says, then write its inventory."""
     _recover(stack)
-    _engine(c, stack, "up --yes --skip-preview --suppress-outputs")
+    try:
+        _engine(c, stack, "up --yes --skip-preview --suppress-outputs")
+    except InfraError as error:
+        raise InfraError("\n".join([str(error), *_failures(stack)])) from error
     click.echo(f"wrote {inventories.write(stack)}")
 
 

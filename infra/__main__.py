@@ -5,7 +5,7 @@ from pulumi.runtime import config
 
 from infra import layout, preflight, recovery, settings, state
 from infra.appliance import Appliance
-from infra.cloud import connected
+from infra.cloud import connected, survey
 from infra.errors import InfraError
 
 
@@ -16,13 +16,15 @@ def main() -> None:
         wanted = settings.from_engine(name, config.get_config_env())
         known = state.read(name)
         with connected() as cloud:
-            if not pulumi.runtime.is_dry_run():
-                recovery.remove_half_made(cloud, name, known, pulumi.log.info)
-            found = preflight.check(cloud, wanted)
+            things = survey(cloud)
+            if not pulumi.runtime.is_dry_run() and recovery.remove_orphans(
+                cloud, name, things, known, pulumi.log.info
+            ):
+                things = survey(cloud)
+            found = preflight.check(cloud, wanted, things, known)
     except InfraError as error:
         raise pulumi.RunError(str(error)) from error
-    kept = {name: one for name, one in found.kept.items() if not known.has("Volume", name)}
-    appliance = Appliance(wanted, layout.hosts(wanted), found, kept)
+    appliance = Appliance(wanted, layout.hosts(wanted), found)
     pulumi.export("appliance", appliance.outputs(wanted))
 
 

@@ -8,10 +8,10 @@ import pulumi_openstack as openstack
 from pulumi import Input, Output, ResourceOptions
 
 from infra.bootstrap import user_data
-from infra.cloud import KEPT_KEY, STACK_KEY
+from infra.cloud import KEPT_KEY, STACK_KEY, described
 from infra.layout import Host, Volume
 from infra.openings import Opening, openings
-from infra.preflight import Found
+from infra.preflight import Found, VolumeThere
 from infra.settings import Settings
 
 
@@ -38,7 +38,7 @@ class Labels:
     @property
     def description(self) -> str:
         """Where the API has neither."""
-        return f"CbM appliance, stack {self.settings.stack}"
+        return described(self.settings.stack)
 
 
 class Network(pulumi.ComponentResource):
@@ -138,31 +138,29 @@ class Volumes(pulumi.ComponentResource):
     """
 
     def __init__(
-        self, labels: Labels, hosts: tuple[Host, ...], kept: Mapping[str, tuple[str, int]]
+        self, labels: Labels, hosts: tuple[Host, ...], there: Mapping[str, VolumeThere]
     ) -> None:
         """Make them.
 
         Args:
             labels: of the stack.
             hosts: that carry them.
-            kept: ids and sizes of those that are in the cloud, but not in the engine's state.
+            there: those that are in the cloud already, by name.
         """
         super().__init__("cbm:infra:Volumes", "volumes")
         self.labels = labels
         self.by_name = {
-            volume.name: self._volume(volume, kept.get(labels.name(volume.name)))
+            volume.name: self._volume(volume, there.get(labels.name(volume.name)))
             for host in hosts
             for volume in host.volumes
         }
         self.register_outputs({})
 
-    def _volume(
-        self, volume: Volume, there: tuple[str, int] | None
-    ) -> openstack.blockstorage.Volume:
+    def _volume(self, volume: Volume, there: VolumeThere | None) -> openstack.blockstorage.Volume:
         metadata = self.labels.metadata | ({KEPT_KEY: "true"} if volume.kept else {})
-        if there and there[1] != volume.disk.size_gb:
+        if there and not there.known and there.size_gb != volume.disk.size_gb:
             pulumi.log.warn(
-                f"volume {volume.name} is taken in again with its {there[1]} GB; "
+                f"volume {volume.name} is taken in again with its {there.size_gb} GB; "
                 f"the next `pulumi up` makes it {volume.disk.size_gb} GB"
             )
         return openstack.blockstorage.Volume(
@@ -177,17 +175,23 @@ class Volumes(pulumi.ComponentResource):
             opts=self._options(volume, there),
         )
 
-    def _options(self, volume: Volume, there: tuple[str, int] | None) -> ResourceOptions:
-        """What is taken in must equal what is asked for, but for what the next up can change."""
+    def _options(self, volume: Volume, there: VolumeThere | None) -> ResourceOptions:
+        """What is taken in must equal what is asked for, but for what the next up can change.
+
+        `enableOnlineResize` is a word to the provider which the cloud does not keep: it is said
+        when a volume is made or grows, or each one taken in again would be changed for it.
+        """
+        ignored = ["availabilityZone", "volumeType"]
+        if there and not there.known:
+            ignored += ["size", "description", "metadata"]
+        if there and (not there.known or there.size_gb == volume.disk.size_gb):
+            ignored.append("enableOnlineResize")
         return ResourceOptions(
             parent=self,
             retain_on_delete=volume.kept,
-            import_=there[0] if there else None,
-            ignore_changes=["availabilityZone", "volumeType", *(_CHANGEABLE if there else ())],
+            import_=there.id if there and not there.known else None,
+            ignore_changes=ignored,
         )
-
-
-_CHANGEABLE = ("size", "description", "metadata", "enableOnlineResize")
 
 
 @dataclass(frozen=True)
@@ -316,7 +320,6 @@ class Appliance:
         settings: Settings,
         hosts: tuple[Host, ...],
         found: Found,
-        kept: Mapping[str, tuple[str, int]],
     ) -> None:
         """Make it.
 
@@ -324,10 +327,9 @@ class Appliance:
             settings: of the stack.
             hosts: of the stack.
             found: what the cloud has of what the settings name.
-            kept: volumes to take in again, see `Volumes`.
         """
         labels = Labels(settings)
-        self.volumes = Volumes(labels, hosts, kept)
+        self.volumes = Volumes(labels, hosts, found.volumes)
         place = Place(
             network=Network(labels, found),
             security=Security(labels),

@@ -51,19 +51,12 @@ def audit(stack: str, things: Iterable[Thing], state: State) -> Audit:
     )
 
 
-def half_made(found: Audit, state: State) -> tuple[Thing, ...]:
-    """What a cut-off run made without the engine learning of it; never a data volume.
+def orphans(stack: str, found: Audit) -> tuple[Thing, ...]:
+    """What a run of the engine made without the engine learning of it.
 
-    A rule, an attachment or an interface has no name of its own: one of a half-made kind that is
-    left over on one of the stack's things is it.
+    Never a data volume, nor what an operator made by hand: that has the name but not the label.
     """
-    nameless = {"SecGroupRule", "VolumeAttach", "RouterInterface"}
-    pending = {(one.kind, "" if one.kind in nameless else one.name) for one in state.pending}
-    return tuple(
-        thing
-        for thing in found.left_over
-        if (thing.kind, "" if thing.kind in nameless else thing.name) in pending
-    )
+    return tuple(thing for thing in found.left_over if thing.label in (stack, None))
 
 
 def _differences(thing: Thing, resource: Resource) -> Iterable[str]:

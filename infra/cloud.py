@@ -3,6 +3,7 @@
 Things carry Pulumi's names of kinds and properties, so that both lists can be laid side by side.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Thing:
         facts: what may be compared with Pulumi's state, by property.
         made: when, as the API says it (ISO 8601, UTC), where it says so.
         kept: it is a volume that outlives the stack.
+        label: the stack that its metadata or description names; None where the API has neither.
     """
 
     kind: str
@@ -43,10 +45,21 @@ class Thing:
     facts: Mapping[str, Any] = field(default_factory=dict)
     made: str = ""
     kept: bool = False
+    label: str | None = None
 
     def belongs(self, stack: str) -> bool:
         """Whether its name is one of this stack's."""
         return self.name == prefix(stack) or self.name.startswith(f"{prefix(stack)}-")
+
+
+def described(stack: str) -> str:
+    """The description of a stack's things, which tells them from what an operator made by hand."""
+    return f"CbM appliance, stack {stack}"
+
+
+def _label(description: str | None) -> str:
+    found = re.match(described(r"(\w+)"), description or "")
+    return found[1] if found else ""
 
 
 @contextmanager
@@ -83,69 +96,83 @@ def connected() -> Iterator[Connection]:
 
 def survey(cloud: Connection) -> tuple[Thing, ...]:
     """Everything of the project that we know how to make, whoever made it."""
-    servers = list(cloud.compute.servers())
-    ports = list(cloud.network.ports(project_id=cloud.current_project_id))
+    volumes = {volume.id: volume for volume in _volumes(cloud)}
     return (
-        *_compute(cloud, servers),
-        *_volumes(cloud),
-        *_network(cloud, ports),
+        *_compute(cloud, volumes),
+        *volumes.values(),
+        *_network(cloud),
         *_security(cloud),
         *_containers(cloud),
     )
 
 
-def _compute(cloud: Connection, servers: Iterable[Any]) -> Iterator[Thing]:
-    for one in servers:
-        facts = {"flavorName": one.flavor["original_name"], "status": one.status}
-        yield Thing("Instance", one.id, one.name, facts, one.created_at)
-        for volume in one.attached_volumes:
-            yield Thing("VolumeAttach", f"{one.id}/{volume['id']}", one.name)
+def _compute(cloud: Connection, volumes: Mapping[str, Thing]) -> Iterator[Thing]:
+    for one in cloud.compute.servers():
+        facts = {"flavorName": one.flavor["original_name"], "status": _status(one)}
+        label = one.metadata.get(STACK_KEY, "")
+        yield Thing("Instance", one.id, one.name, facts, one.created_at, label=label)
+        for volume in (attached["id"] for attached in one.attached_volumes):
+            label = volumes[volume].label if volume in volumes else ""
+            yield Thing("VolumeAttach", f"{one.id}/{volume}", one.name, label=label)
     for group in cloud.compute.server_groups():
         yield Thing("ServerGroup", group.id, group.name)
     for key in cloud.compute.keypairs():
         yield Thing("Keypair", key.name, key.name)
 
 
+def _status(server: Any) -> str:
+    """A server's status, with what nova says of a failure."""
+    fault = (server.fault or {}).get("message")
+    return f"{server.status} ({fault})" if server.status == "ERROR" and fault else server.status
+
+
 def _volumes(cloud: Connection) -> Iterator[Thing]:
     for one in cloud.block_storage.volumes():
         facts = {"size": one.size, "volumeType": one.volume_type, "metadata": dict(one.metadata)}
-        kept = KEPT_KEY in one.metadata
-        yield Thing("Volume", one.id, one.name, facts, one.created_at, kept)
+        kept, label = KEPT_KEY in one.metadata, one.metadata.get(STACK_KEY, "")
+        yield Thing("Volume", one.id, one.name, facts, one.created_at, kept, label)
 
 
-def _network(cloud: Connection, ports: Iterable[Any]) -> Iterator[Thing]:
+def _network(cloud: Connection) -> Iterator[Thing]:
     project = {"project_id": cloud.current_project_id}
     for network in cloud.network.networks(**project):
-        yield Thing("Network", network.id, network.name)
-    for subnet in cloud.network.subnets(**project):
-        facts = {"cidr": subnet.cidr, "dnsNameservers": subnet.dns_nameservers}
-        yield Thing("Subnet", subnet.id, subnet.name, facts)
+        yield Thing("Network", network.id, network.name, label=_label(network.description))
+    subnets = {subnet.id: _subnet(subnet) for subnet in cloud.network.subnets(**project)}
+    yield from subnets.values()
     routers = {router.id: router for router in cloud.network.routers(**project)}
     for router in routers.values():
-        gateway = (router.external_gateway_info or {}).get("network_id", "")
-        yield Thing("Router", router.id, router.name, {"externalNetworkId": gateway})
-    for port in ports:
+        facts = {"externalNetworkId": (router.external_gateway_info or {}).get("network_id", "")}
+        yield Thing("Router", router.id, router.name, facts, label=_label(router.description))
+    for port in cloud.network.ports(**project):
         if port.device_id in routers and port.device_owner == "network:router_interface":
-            yield Thing("RouterInterface", port.id, routers[port.device_id].name)
+            subnet = subnets.get(port.fixed_ips[0]["subnet_id"])
+            label = subnet.label if subnet else ""
+            yield Thing("RouterInterface", port.id, routers[port.device_id].name, label=label)
         elif not port.device_owner.startswith("network:"):
             yield _port(port)
     for ip in cloud.network.ips(**project):
         facts = {"portId": ip.port_id or "", "address": ip.floating_ip_address}
-        yield Thing("FloatingIp", ip.id, ip.description, facts, ip.created_at)
+        yield Thing("FloatingIp", ip.id, ip.description, facts, made=ip.created_at)
+
+
+def _subnet(subnet: Any) -> Thing:
+    facts = {"cidr": subnet.cidr, "dnsNameservers": subnet.dns_nameservers}
+    return Thing("Subnet", subnet.id, subnet.name, facts, label=_label(subnet.description))
 
 
 def _port(port: Any) -> Thing:
     addresses = sorted(ip["ip_address"] for ip in port.fixed_ips)
     facts = {"allFixedIps": addresses, "allSecurityGroupIds": sorted(port.security_group_ids)}
-    return Thing("Port", port.id, port.name, facts)
+    return Thing("Port", port.id, port.name, facts, label=_label(port.description))
 
 
 def _security(cloud: Connection) -> Iterator[Thing]:
     for group in cloud.network.security_groups(project_id=cloud.current_project_id):
-        yield Thing("SecGroup", group.id, group.name)
+        yield Thing("SecGroup", group.id, group.name, label=_label(group.description))
         for rule in group.security_group_rules:
             if rule["direction"] == "ingress" or rule["remote_ip_prefix"]:
-                yield Thing("SecGroupRule", rule["id"], group.name, _rule(rule))
+                label = _label(rule["description"])
+                yield Thing("SecGroupRule", rule["id"], group.name, _rule(rule), label=label)
 
 
 def _rule(rule: Mapping[str, Any]) -> Mapping[str, Any]:

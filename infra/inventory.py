@@ -74,13 +74,14 @@ def device(volume_id: str) -> str:
     return f"/dev/disk/by-id/virtio-{volume_id[:20]}"
 
 
-def ssh_config(appliance: Mapping[str, Any], identity: str | None = None) -> str:
+def ssh_config(appliance: Mapping[str, Any], known_hosts: Path, identity: str | None = None) -> str:
     """How ssh reaches the hosts of a stack, all through the bastion.
 
     A host is known by its server's id: a server made anew at an old address is a new host to ssh.
 
     Args:
         appliance: the stack's output of that name.
+        known_hosts: absolute path of the file of their keys; the operator's own is left alone.
         identity: path of the private key; what ssh tries by itself without.
     """
     bastion = next(host["name"] for host in appliance["hosts"] if host["bastion"])
@@ -88,6 +89,7 @@ def ssh_config(appliance: Mapping[str, Any], identity: str | None = None) -> str
     shared = [
         f"Host {appliance_names(appliance)}",
         f"  User {USER}",
+        f'  UserKnownHostsFile "{known_hosts}"',
         "  StrictHostKeyChecking accept-new",
         "  ServerAliveInterval 10",
         "  ControlPersist 60s",
@@ -122,7 +124,8 @@ def write(stack: str, identity: str | None = None) -> Path:
     appliance, head = outputs["appliance"], _HEAD.format(stack=stack)
     hosts = yaml.safe_dump(inventory(appliance), sort_keys=False)
     (folder / "hosts.yml").write_text(f"{head}---\n{hosts}")
-    (folder / "ssh_config").write_text(head + ssh_config(appliance, identity))
+    known_hosts = folder.resolve() / "known_hosts"
+    (folder / "ssh_config").write_text(head + ssh_config(appliance, known_hosts, identity))
     return folder
 
 

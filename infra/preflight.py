@@ -11,14 +11,24 @@ from typing import Any
 from openstack.connection import Connection
 
 from infra import layout
-from infra.cloud import Thing, answering, survey
+from infra.cloud import Thing, answering
 from infra.errors import RefusedError
 from infra.layout import Host
 from infra.openings import openings
 from infra.settings import Settings
+from infra.state import State
 
 EGRESS_RULES = 2
 """The rules a new security group has from the start, for IPv4 and IPv6."""
+
+
+@dataclass(frozen=True)
+class VolumeThere:
+    """A volume of the stack that is in the cloud; `known` if it is in the engine's state too."""
+
+    id: str
+    size_gb: int
+    known: bool
 
 
 @dataclass(frozen=True)
@@ -28,23 +38,29 @@ class Found:
     Attributes:
         external_id: id of the network that floating IPs come from.
         eodata_id: id of the provider's data network, if one is configured.
-        kept: id and size in GB of the stack's volumes that are there already, by name.
+        volumes: the stack's volumes that are there already, by name.
     """
 
     external_id: str
     eodata_id: str | None
-    kept: Mapping[str, tuple[str, int]]
+    volumes: Mapping[str, VolumeThere]
 
 
-def check(cloud: Connection, settings: Settings) -> Found:
+def check(cloud: Connection, settings: Settings, things: Iterable[Thing], state: State) -> Found:
     """Look for all that the configuration names, and for room for all that it wants.
+
+    Args:
+        cloud: to ask.
+        settings: of the stack.
+        things: what is in the cloud.
+        state: of the stack.
 
     Raises:
         RefusedError: with everything that is missing, exceeded or contradictory.
         CloudError: the cloud could not be asked.
     """
     with answering():
-        mine = [thing for thing in survey(cloud) if thing.belongs(settings.stack)]
+        mine = [thing for thing in things if thing.belongs(settings.stack)]
         flavors = {flavor.name: flavor for flavor in cloud.compute.flavors()}
         networks = {network.name: network for network in cloud.network.networks()}
         problems = [
@@ -63,7 +79,11 @@ def check(cloud: Connection, settings: Settings) -> Found:
     return Found(
         networks[settings.network.external].id,
         networks[eodata].id if eodata else None,
-        {one.name: (one.id, one.facts["size"]) for one in mine if one.kind == "Volume"},
+        {
+            one.name: VolumeThere(one.id, one.facts["size"], known)
+            for one in mine
+            if one.kind == "Volume" and ((known := ("Volume", one.id) in state.ids) or one.kept)
+        },
     )
 
 

@@ -1,18 +1,18 @@
-"""Mending a stack after a run that was cut short: a killed command line, a machine that went down.
+"""Mending a stack after a run that was cut short: a killed command line, an API that went down.
 
-The engine notes what it is about to make before it makes it. What it noted and never heard of again
-may or may not be in the cloud; if it is, nothing depends on it yet, so it is removed and made anew.
+What was asked for and never heard of again may be in the cloud without the engine's knowing.
+Nothing depends on it, as the engine could not go on from there; so it is removed, and made anew.
 """
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from openstack.connection import Connection
 
-from infra.audit import audit, half_made
-from infra.cloud import remove, survey
+from infra.audit import audit, orphans
+from infra.cloud import Thing, remove, survey
 from infra.errors import InfraError
 from infra.state import State, pulumi, read
 
@@ -22,18 +22,43 @@ LOCKED = "locked by"
 """What the engine says when another run holds the stack, or held it when it died."""
 
 
-def remove_half_made(cloud: Connection, stack: str, state: State, say: Say) -> None:
-    """Remove what an interrupted run made and the state does not know.
+def remove_orphans(
+    cloud: Connection, stack: str, things: Iterable[Thing], state: State, say: Say
+) -> bool:
+    """Remove what the engine made and does not know; whether there was any.
+
+    Args:
+        cloud: of the stack.
+        stack: its name.
+        things: what is in the cloud. What another run makes meanwhile must not look like an
+            orphan: either there can be none, or these were listed before the state was read.
+        state: of the stack.
+        say: who is told.
 
     Raises:
+        InfraError: these are no leavings of a run, but a stack that another state knows.
         CloudError: the cloud refused.
     """
-    if not state.pending:
-        return
-    things = half_made(audit(stack, survey(cloud), state), state)
-    for thing in things:
-        say(f"removing {thing.kind} {thing.name} ({thing.id}), half made when a run was cut short")
-    remove(cloud, things)
+    found = orphans(stack, audit(stack, things, state))
+    _refuse_a_stack_in_use(stack, found)
+    for thing in found:
+        say(f"removing {thing.kind} {thing.name} ({thing.id}), left over from a run cut short")
+    remove(cloud, found)
+    return bool(found)
+
+
+def _refuse_a_stack_in_use(stack: str, found: Iterable[Thing]) -> None:
+    """An unknown server that carries volumes was not left by a run: a run goes on from there."""
+    servers = {thing.id: thing.name for thing in found if thing.kind == "Instance"}
+    attached = [thing.id.split("/")[0] for thing in found if thing.kind == "VolumeAttach"]
+    in_use = sorted({servers[server] for server in attached if server in servers})
+    if in_use:
+        raise InfraError(
+            f"stack {stack}: {', '.join(in_use)} runs with its volumes, but Pulumi's state knows "
+            "nothing of it: look whether PULUMI_BACKEND_URL is the right one; if that state is "
+            f"lost, `fab sweep --stack {stack}` removes all but data volumes, and `fab up` makes "
+            "the rest anew"
+        )
 
 
 def recover(cloud: Connection, stack: str, say: Say) -> None:
@@ -42,11 +67,12 @@ def recover(cloud: Connection, stack: str, say: Say) -> None:
     Raises:
         InfraError: another run is going on, or the cloud or Pulumi refused.
     """
+    things = survey(cloud)
     state = read(stack)
     if state.interrupted:
         say(f"stack {stack}: an earlier run was cut short; mending it")
         _forget_pending(stack, say)  # which takes the lock: a run that goes on is left in peace
-        remove_half_made(cloud, stack, state, say)
+    remove_orphans(cloud, stack, things, state, say)
 
 
 def _forget_pending(stack: str, say: Say) -> None:

@@ -15,7 +15,7 @@ class Resource:
 
     Attributes:
         kind: the last part of its type, such as `Instance`.
-        id: in the cloud; empty while it is being made.
+        id: in the cloud.
         inputs: what the program asked for, by the SDK's property names.
         outputs: what the cloud made of it, likewise.
     """
@@ -38,14 +38,11 @@ class State:
 
     Attributes:
         resources: those that are in the cloud as far as the engine knows.
-        pending: those that were being made when an earlier run was cut short, and are not known
-            to exist.
         outputs: the stack's outputs.
         interrupted: there are operations that an earlier run did not finish.
     """
 
     resources: tuple[Resource, ...] = ()
-    pending: tuple[Resource, ...] = ()
     outputs: Mapping[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
@@ -53,10 +50,6 @@ class State:
     def ids(self) -> frozenset[tuple[str, str]]:
         """Kind and id of every resource."""
         return frozenset((resource.kind, resource.id) for resource in self.resources)
-
-    def has(self, kind: str, name: str) -> bool:
-        """Whether the engine knows a resource of this kind and name."""
-        return any(one.kind == kind and one.name == name for one in self.resources)
 
 
 def read(stack: str) -> State:
@@ -73,17 +66,13 @@ def parse(export: Mapping[str, Any]) -> State:
     deployment = export.get("deployment") or {}
     everything = deployment.get("resources") or []
     resources = tuple(_resource(one) for one in everything if one.get("custom") and one.get("id"))
-    known = {resource.urn for resource in resources}
-    operations = deployment.get("pending_operations") or []
-    pending = [_resource(one["resource"]) for one in operations if one["type"] == "creating"]
     stack: Mapping[str, Any] = next(
         (one for one in everything if one["type"] == "pulumi:pulumi:Stack"), {}
     )
     return State(
         tuple(one for one in resources if one.urn.count("pulumi:providers:") == 0),
-        tuple(one for one in pending if one.urn not in known),
         stack.get("outputs") or {},
-        bool(operations),
+        bool(deployment.get("pending_operations")),
     )
 
 

@@ -23,6 +23,7 @@ class Project:
     """A project: its user's clouds.yaml, a connection of the user and one of the administrator."""
 
     name: str
+    password: str
     clouds: Path
     cloud: Connection
     admin: Connection
@@ -54,14 +55,17 @@ def new_project(folder: Path) -> Iterator[Project]:
     """A project and a user that may work in it; emptied and deleted at the end."""
     admin = openstack.config.OpenStackConfig(config_files=[str(CLOUDS)])
     administrator = openstack.connection.Connection(config=admin.get_one("admin"))
-    name = f"test-{secrets.token_hex(4)}"
+    name, password = f"test-{secrets.token_hex(4)}", secrets.token_hex(16)
     identity = administrator.identity
     project = identity.create_project(name=name, domain_id="default")
-    user = identity.create_user(name=name, password=name, domain_id="default")
+    user = identity.create_user(name=name, password=password, domain_id="default")
     identity.assign_project_role_to_user(project, user, identity.find_role("member"))
-    clouds = _clouds(folder / "clouds.yaml", name, admin.get_one("admin").get_auth_args())
+    clouds = folder / "clouds.yaml"
+    _write_clouds(clouds, name, password, admin.get_one("admin").get_auth_args())
     own = openstack.config.OpenStackConfig(config_files=[str(clouds)]).get_one(name)
-    made = Project(name, clouds, openstack.connection.Connection(config=own), administrator)
+    made = Project(
+        name, password, clouds, openstack.connection.Connection(config=own), administrator
+    )
     try:
         yield made
     finally:
@@ -70,15 +74,14 @@ def new_project(folder: Path) -> Iterator[Project]:
         identity.delete_project(project)
 
 
-def _clouds(path: Path, name: str, administrator: dict) -> Path:
+def _write_clouds(path: Path, name: str, password: str, administrator: dict) -> None:
     auth = {
         "auth_url": administrator["auth_url"],
         "project_name": name,
         "username": name,
-        "password": name,
+        "password": password,
         "user_domain_name": "Default",
         "project_domain_name": "Default",
     }
     cloud = {"region_name": "RegionOne", "identity_api_version": 3, "auth": auth}
     path.write_text(yaml.safe_dump({"clouds": {name: cloud}}))
-    return path

@@ -104,13 +104,17 @@ def test_everything_carries_the_name_of_its_stack(stack: Stack, project: Project
         assert f"cbm_stack={STACK}" in thing.tags
 
 
+def test_the_volumes_of_data_are_marked_as_kept(stack: Stack, project: Project):
+    volumes = {one.name: one.metadata for one in project.cloud.block_storage.volumes()}
+    assert {name for name, labels in volumes.items() if labels.get("cbm_kept") == "true"} == KEPT
+
+
 def test_no_secret_stands_in_state_outputs_or_user_data(stack: Stack, project: Project):
     files = [path for path in (stack.folder / "state").rglob("*") if path.is_file()]
     assert files
-    secret = f'"password": "{project.name}"'
     for path in files:
         text = path.read_text(errors="replace")
-        assert secret not in text
+        assert project.password not in text
         assert "PRIVATE KEY" not in text
     for server in project.cloud.compute.servers():
         assert "PRIVATE" not in (server.user_data or "")
@@ -133,6 +137,13 @@ def test_destroy_leaves_the_data_volumes_alone_and_up_takes_them_in_again(
     }
     server = project.ids("Instance")["cbm-mt-database"]
     assert attached == dict.fromkeys(volumes.values(), server)
+    stack.assert_unchanged()
+    larger = stack.settings["volumes"]["database"] | {"size_gb": 21}
+    stack.configure(volumes=stack.settings["volumes"] | {"database": larger})
+    stack.up()
+    sizes = {one.name: one.size for one in project.cloud.block_storage.volumes()}
+    assert sizes["cbm-mt-database"] == 21
+    assert project.ids("Volume") == volumes
     stack.assert_unchanged()
     stack.destroy()
     assert project.left() == []

@@ -1,9 +1,13 @@
-"""The cloud laid beside the state: what belongs, what is kept, left over, missing, half made."""
+"""The cloud laid beside the state: what belongs, is kept, left over, missing, or an orphan."""
 
 from typing import Any
 
-from infra.audit import audit, half_made
+import pytest
+
+from infra.audit import audit, orphans
 from infra.cloud import Thing
+from infra.errors import InfraError
+from infra.recovery import remove_orphans
 from infra.state import parse
 
 TYPES = {
@@ -25,9 +29,8 @@ def record(kind: str, name: str, known_as: str = "", **outputs: Any) -> dict[str
     }
 
 
-def state(*resources: dict[str, Any], creating: tuple[dict[str, Any], ...] = ()) -> Any:
-    pending = [{"type": "creating", "resource": one} for one in creating]
-    return parse({"deployment": {"resources": [*resources], "pending_operations": pending}})
+def state(*resources: dict[str, Any]) -> Any:
+    return parse({"deployment": {"resources": [*resources]}})
 
 
 def ids(things: Any) -> list[str]:
@@ -63,23 +66,24 @@ def test_what_was_changed_by_hand_is_said_with_both_values() -> None:
     )
 
 
-def test_only_what_a_cut_off_run_was_making_counts_as_half_made() -> None:
-    known = state(
-        record("Port", "hub", "p2"),
-        creating=(record("Port", "api"), record("Port", "hub"), record("SecGroupRule", "web")),
-    )
+def test_an_orphan_has_the_stacks_label_where_the_cloud_has_labels() -> None:
     things = [
-        Thing("Port", "p1", "cbm-nl-api"),
-        Thing("Port", "p2", "cbm-nl-hub"),
-        Thing("Port", "p3", "cbm-nl-stray"),
-        Thing("SecGroupRule", "r1", "cbm-nl-web"),
-        Thing("SecGroupRule", "r2", "default"),
-        Thing("Volume", "v1", "cbm-nl-database", kept=True),
+        Thing("Port", "p1", "cbm-nl-api", label="nl"),
+        Thing("Port", "p2", "cbm-nl-hub", label="nl"),
+        Thing("Port", "p3", "cbm-nl-made-by-hand", label=""),
+        Thing("Port", "p4", "cbm-nl-x", label="nlx"),
+        Thing("Keypair", "cbm-nl", "cbm-nl"),
+        Thing("Keypair", "mine", "mine"),
+        Thing("Volume", "v1", "cbm-nl-database", label="nl", kept=True),
     ]
-    assert ids(half_made(audit("nl", things, known), known)) == ["p1", "r1"]
+    found = audit("nl", things, state(record("Port", "hub", "p2")))
+    assert ids(orphans("nl", found)) == ["p1", "cbm-nl"]
 
 
-def test_a_data_volume_is_never_half_made() -> None:
-    known = state(creating=(record("Volume", "database"),))
-    things = [Thing("Volume", "v1", "cbm-nl-database", kept=True)]
-    assert half_made(audit("nl", things, known), known) == ()
+def test_a_running_stack_that_the_state_does_not_know_is_not_removed() -> None:
+    things = [
+        Thing("Instance", "s1", "cbm-nl-database", label="nl"),
+        Thing("VolumeAttach", "s1/v1", "cbm-nl-database", label="nl"),
+    ]
+    with pytest.raises(InfraError, match=r"cbm-nl-database runs .*PULUMI_BACKEND_URL"):
+        remove_orphans(None, "nl", things, state(), print)  # type: ignore[arg-type]

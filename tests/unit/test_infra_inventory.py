@@ -1,9 +1,11 @@
 """Outputs become an inventory whose groups are roles, and an ssh_config with one bastion."""
 
+from pathlib import Path
 from typing import Any
 
 from infra.inventory import device, inventory, ssh_config
 
+KNOWN_HOSTS = Path("/srv/my operators/known_hosts")
 VOLUME = "2b0d26fa-1284-4b36-973a-e1ab1ff55fa2"
 
 
@@ -50,7 +52,9 @@ def test_a_volume_is_named_by_its_id_and_not_by_its_order() -> None:
 
 
 def test_all_hosts_but_the_bastion_are_reached_through_it() -> None:
-    blocks = {block.split("\n")[0]: block for block in ssh_config(APPLIANCE).split("\n\n")}
+    blocks = {
+        block.split("\n")[0]: block for block in ssh_config(APPLIANCE, KNOWN_HOSTS).split("\n\n")
+    }
     assert "ProxyJump" not in blocks["Host cbm-nl-manager"]
     assert "HostName 198.51.100.7" in blocks["Host cbm-nl-manager"]
     for name in ("database", "worker-1", "api"):
@@ -59,9 +63,14 @@ def test_all_hosts_but_the_bastion_are_reached_through_it() -> None:
 
 
 def test_ssh_knows_a_host_by_its_server_so_that_a_new_one_is_no_alarm() -> None:
-    assert "HostKeyAlias id-of-database" in ssh_config(APPLIANCE)
+    assert "HostKeyAlias id-of-database" in ssh_config(APPLIANCE, KNOWN_HOSTS)
+
+
+def test_the_operators_own_known_hosts_is_left_alone() -> None:
+    line = '  UserKnownHostsFile "/srv/my operators/known_hosts"\n'
+    assert line in ssh_config(APPLIANCE, KNOWN_HOSTS)
 
 
 def test_the_key_is_named_only_when_given() -> None:
-    assert "IdentityFile" not in ssh_config(APPLIANCE)
-    assert "  IdentityFile ~/.ssh/nl\n" in ssh_config(APPLIANCE, "~/.ssh/nl")
+    assert "IdentityFile" not in ssh_config(APPLIANCE, KNOWN_HOSTS)
+    assert "  IdentityFile ~/.ssh/nl\n" in ssh_config(APPLIANCE, KNOWN_HOSTS, "~/.ssh/nl")

@@ -25,9 +25,10 @@ def test_ssh_comes_from_operators_to_the_bastion_and_from_there_to_members() -> 
 
 
 def test_database_registry_and_swarm_are_reached_by_members_only() -> None:
-    inner = [one for one in OPENINGS if one.port not in (22, 80, 443)]
+    inner = [one for one in OPENINGS if one.port not in (22, 80, 443, 9100, 9187)]
     assert {(one.protocol, one.port) for one in inner} == {
         ("tcp", 5432),
+        ("tcp", 6432),
         ("tcp", 5000),
         ("tcp", 2377),
         ("tcp", 7946),
@@ -35,6 +36,12 @@ def test_database_registry_and_swarm_are_reached_by_members_only() -> None:
         ("udp", 4789),
     }
     assert {one.source for one in inner} == {"member", "swarm"}
+
+
+def test_figures_are_read_by_the_manager_alone() -> None:
+    figures = {(one.group, one.port, one.source) for one in OPENINGS if one.port in (9100, 9187)}
+    assert figures == {("member", 9100, "manager"), ("database", 9187, "manager")}
+    assert [name for name, kind in KINDS.items() if "manager" in kind.security] == ["manager"]
 
 
 def test_names_of_rules_are_unique() -> None:

@@ -9,7 +9,7 @@ from pulumi.runtime import Mocks, mocks
 
 from infra import layout
 from infra.appliance import Appliance
-from infra.preflight import Found
+from infra.preflight import Found, VolumeThere
 from tests.unit.test_infra_settings import example, settings
 
 COMPONENT = "cbm:infra:"
@@ -29,7 +29,7 @@ class Recorder(Mocks):
         raise AssertionError("the program looks nothing up through the engine")
 
 
-def declared(name: str, kept: dict[str, tuple[str, int]]) -> list[mocks.MockResourceArgs]:
+def declared(name: str, there: dict[str, VolumeThere]) -> list[mocks.MockResourceArgs]:
     """All resources of an example."""
     recorder = Recorder()
     mocks.set_mocks(recorder, project="cbm", stack=name)
@@ -37,8 +37,8 @@ def declared(name: str, kept: dict[str, tuple[str, int]]) -> list[mocks.MockReso
 
     @pulumi.runtime.test
     def program() -> pulumi.Output[Any]:
-        found = Found("external-id", "eodata-id", {})
-        appliance = Appliance(wanted, layout.hosts(wanted), found, kept)
+        found = Found("external-id", "eodata-id", there)
+        appliance = Appliance(wanted, layout.hosts(wanted), found)
         return pulumi.Output.from_input(appliance.outputs(wanted))
 
     program()
@@ -47,7 +47,7 @@ def declared(name: str, kept: dict[str, tuple[str, int]]) -> list[mocks.MockReso
 
 @pytest.fixture(scope="module")
 def large() -> list[mocks.MockResourceArgs]:
-    return declared("nl", {"cbm-nl-database": ("old-volume", 300)})
+    return declared("nl", {"cbm-nl-database": VolumeThere("old-volume", 300, known=False)})
 
 
 def test_every_name_in_the_cloud_is_fixed_and_the_stacks(

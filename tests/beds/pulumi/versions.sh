@@ -5,6 +5,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 die() { echo "pulumi: $*" >&2; exit 1; }
 
 python=$(command -v "${2:-python3}")
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") # absolute, but still the venv's
 sdk=$("$python" -c 'import pathlib, pulumi_openstack as sdk; print(pathlib.Path(sdk.__file__).parent)') ||
 	die "$python has no pulumi_openstack: run \`make setup\`"
 provider=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1] + "/pulumi-plugin.json"))["version"])' "$sdk")
