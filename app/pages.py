@@ -44,6 +44,7 @@ _AWAY = b"""<!doctype html>
 </head>
 <body class="door">
   <main class="door-card" role="alert">
+    <img src="/static/icon.svg" alt="" width="40" height="40">
     <h1>Back shortly</h1>
     <p>The database is away or too busy. This page tries again by itself every five seconds.</p>
     <p class="quiet small">If this lasts, tell the operator of this service.</p>

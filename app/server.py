@@ -20,6 +20,10 @@ graceful_timeout = 20
 keepalive = 5
 control_socket_disable = True
 
+# Which proxies are believed is one setting, CBM_PROXIES (Request.forwarded). gunicorn on its own
+# believes every program of this host, even where the path of a request is concerned.
+forwarded_allow_ips = ""
+
 _RUN_DIR = "CBM_RUN_DIR"
 _METRICS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 

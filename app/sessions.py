@@ -71,8 +71,7 @@ def require_own_page(request: Request) -> None:
         ForbiddenError: another site's page sent it.
     """
     origin = request.header("Origin")
-    hosts = {request.header("Host"), request.header("X-Forwarded-Host")}
-    if origin is not None and origin.partition("://")[2] not in hosts:
+    if origin is not None and origin.partition("://")[2] != request.host:
         raise ForbiddenError("this form was not sent from a page of this service")
 
 

@@ -630,6 +630,30 @@ def test_the_client_gets_a_georeferenced_tif_by_an_absolute_address(api):
         assert utm[2] - utm[0] == pytest.approx(512, rel=0.01)  # metres on the ground
 
 
+def proxied(url: str, **headers: str) -> str:
+    """The address of a background, asked for through a proxy that says so."""
+    told = {f"X-Forwarded-{name.title()}": text for name, text in headers.items()}
+    asked = {"lon": LON, "lat": LAT, "raw": 1}
+    answer = requests.get(f"{url}/query/backgroundByLocation", asked, auth=ANN, headers=told)
+    assert answer.status_code == 200, answer.text
+    return answer.text.partition("/chips/")[0]
+
+
+def test_behind_our_proxy_absolute_addresses_are_those_that_its_clients_see(api):
+    assert proxied(api.url, proto="https", host="cbm.example") == "https://cbm.example"
+    assert proxied(api.url, proto="https", host="cbm.example:8443") == "https://cbm.example:8443"
+    assert proxied(api.url, proto="https", host="evil, cbm.example") == "https://cbm.example"
+    assert proxied(api.url) == api.url
+
+
+def test_a_proxy_that_is_not_ours_changes_no_address(filled, tmp_path, monkeypatch):
+    monkeypatch.setenv("CBM_PROXIES", "10.9.9.9")
+    with serving(tmp_path, workers=1) as url:
+        assert proxied(url, proto="https", host="evil.example") == url
+        path = {"PATH_INFO": "/query/info", "SCRIPT_NAME": "/query"}
+        assert requests.get(f"{url}/healthz", headers=path, timeout=9).json()["status"] == "alive"
+
+
 def test_a_page_shows_a_background_with_its_attribution(api):
     answer = api.ask("backgroundByLocation")
     assert answer.headers["Content-Type"].startswith("text/html")
