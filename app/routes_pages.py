@@ -15,6 +15,7 @@ from app.pages import HEADERS, HTML, Pages, fresh, squeeze, takes_gzip
 from app.parameters import Domain, Parameter, plain_text, whole_within
 from app.replies import Reply
 from app.route import FORM, JSON, LOGIN, Answer, Call, Part, Route, Who
+from app.series import CLEAR_CLASSES
 from app.sessions import Sessions
 
 _PNG = "image/png"
@@ -116,8 +117,14 @@ def _campaigns(call: Call) -> Reply:
         found = progress.overview(conn, campaigns(conn, call.user.aois))
     sources = call.part(Studio).sources
     source = sources.known.get(sources.default)
-    background = source and {"attribution": source.attribution}
-    return replies.as_json({"user": call.user.name, "campaigns": found, "background": background})
+    return replies.as_json(
+        {
+            "user": call.user.name,
+            "campaigns": found,
+            "background": source and {"attribution": source.attribution},
+            "clear_classes": CLEAR_CLASSES,
+        }
+    )
 
 
 def _background(call: Call) -> Reply:

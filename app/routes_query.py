@@ -26,7 +26,7 @@ from app.parcels import Page, parcel_by_id, parcel_by_location, parcels_by_polyg
 from app.polygon import polygon
 from app.replies import Reply
 from app.route import Call, Route
-from app.series import Selection, scl_series, time_series
+from app.series import CLEAR_CLASSES, Selection, scl_series, time_series
 from app.weather import weather
 from store import db
 
@@ -50,7 +50,8 @@ _DATES = (
 _EVERY = Parameter("all", "not only the preferred scene of an acquisition", truth, False)
 _CLOUDFREE = Parameter(
     "cloudfree",
-    "least share of the parcel's pixels that show the ground by their SCL class (2, 4, 5, 6, 7)",
+    "least share of the parcel's pixels that show the ground by their SCL class "
+    f"({', '.join(map(str, CLEAR_CLASSES))})",
     number_within(0, 1),
     None,
     example=0.9,

@@ -19,10 +19,11 @@ CLASSES = tuple(f"c{n}" for n in range(12))
 
 _BANDS = "SELECT name, jrc_name FROM public.band WHERE kind = %s ORDER BY position"
 
-_CLEAR = " + ".join(f"h.c{n}" for n in (2, 4, 5, 6, 7))
-"""Pixels that show the ground: dark, vegetation, bare, water, unclassified. Not nodata, defective,
-cloud shadow, the three of clouds, cirrus, snow."""
+CLEAR_CLASSES = (2, 4, 5, 6, 7)
+"""SCL classes of pixels that show the ground: dark, vegetation, bare, water, unclassified. Not
+nodata, defective, cloud shadow, the three of clouds, cirrus, snow."""
 
+_CLEAR = " + ".join(f"h.c{n}" for n in CLEAR_CLASSES)
 _SEEN = " + ".join(f"h.{name}" for name in CLASSES)
 
 OBSERVED = f"""

@@ -7,6 +7,7 @@ from contextlib import closing
 import requests
 from playwright.sync_api import expect
 
+from app.series import CLEAR_CLASSES
 from store import db
 from tests.browser.conftest import NAME, PASSWORD, STRANGER
 from tests.browser.state import MIDDLE
@@ -66,6 +67,17 @@ def test_the_table_greys_cloudy_days_and_holds_ndvi_and_decibels(visitor):
     expect(lines.nth(0)).to_contain_text("-10.0")
     expect(lines.nth(0)).to_contain_text("-20.0")
     visitor.keep("radar")
+
+
+def test_the_page_counts_those_pixels_as_clear_that_the_server_does(visitor):
+    visitor.log_in(f"/?aoi=tt&year=2024&pid={MIDDLE}")
+    expect(visitor.page.get_by_role("heading", name=MIDDLE)).to_be_visible()
+    shares = visitor.page.evaluate("""async () => {
+        const { clearShare } = await import("/static/series.js");
+        const { clear_classes } = await (await fetch("/page/campaigns")).json();
+        return [...Array(12).keys()].map((n) => clearShare({ [n]: 7 }, clear_classes));
+    }""")
+    assert [n for n, share in enumerate(shares) if share] == list(CLEAR_CLASSES)
 
 
 def test_lines_can_be_hidden_and_days_chosen_in_the_plot(visitor):

@@ -20,13 +20,14 @@ const plot = new Plot({
 const chips = new Chips(({ time }) => plot.mark(time));
 
 async function begin() {
-  const { user, campaigns, background } = await ask("/page/campaigns");
+  const { user, campaigns, background, clear_classes } = await ask("/page/campaigns");
   $("user").textContent = user;
   if (!campaigns.length) {
     return tell("Nothing to look at yet", "No campaign is open to you. Ask the operator of this service for the right to one.", true);
   }
   state.campaigns = campaigns;
   state.background = background;
+  state.clearClasses = clear_classes;
   $("campaign").replaceChildren(...campaigns.map((campaign, i) => element("option", { value: i, textContent: name(campaign) })));
   try {
     map = new ParcelMap({ box: $("map"), hint: $("map-hint"), chosen: choose });
@@ -134,9 +135,13 @@ function describe({ pid, cropname, cropcode, area, clon, clat }) {
   $("parcel").hidden = false;
 }
 
+async function askSeries(asked, signal) {
+  return observations(await ask("/query/parcelTimeSeries", asked, signal), state.clearClasses);
+}
+
 /** A kind's observations of the parcel, asked for once. */
 function seriesOf(kind, signal) {
-  state.series[kind] ??= ask("/query/parcelTimeSeries", { ...state.parcel, tstype: kind }, signal).then(observations);
+  state.series[kind] ??= askSeries({ ...state.parcel, tstype: kind }, signal);
   return state.series[kind];
 }
 
@@ -183,18 +188,14 @@ async function showPeers(signal = loading.signal) {
   try {
     const { pids } = await ask("/query/parcelPeers", { ...state.parcel, distance: PEERS_WITHIN_M, max: PEERS }, signal);
     map?.showPeers(pids);
-    draw(await Promise.all(pids.map((pid) => peerSeries(pid, signal))));
+    const { kind } = state.views[state.view];
+    draw(await Promise.all(pids.map((pid) => askSeries({ ...state.parcel, pid, tstype: kind }, signal))));
     say($("peers-note"), pids.length ? `${count(pids.length)} nearest parcels of the same crop within ${PEERS_WITHIN_M / 1000} km, blue on the map.`
       : `No other parcel of this crop lies within ${PEERS_WITHIN_M / 1000} km.`);
   } catch (error) {
     if (error.name === "AbortError") return;
     say($("peers-note"), error.message, true);
   }
-}
-
-async function peerSeries(pid, signal) {
-  const { kind } = state.views[state.view];
-  return observations(await ask("/query/parcelTimeSeries", { ...state.parcel, pid, tstype: kind }, signal));
 }
 
 function fillTable() {

@@ -1,25 +1,24 @@
 // What a time series means: observations out of columns, indices, decibels, clear share.
 
-// SCL classes that say nothing about the ground: no data, defective, cloud shadow, clouds, cirrus,
-// snow; the classes that the JRC's guides mask, and the two that hold no measurement at all.
-const UNCLEAR = ["0", "1", "3", "8", "9", "10", "11"];
-
-/** Observations by time out of the API's columns: {time, hist, means: band -> mean or null}. */
-export function observations(columns) {
+/**
+ * Observations by time out of the API's columns: {time, clear, means: band -> mean or null}.
+ * `clearClasses` are the SCL classes that show the ground, as the server counts them.
+ */
+export function observations(columns, clearClasses) {
   const found = new Map();
   columns.date_part.forEach((time, i) => {
-    if (!found.has(time)) found.set(time, { time, clear: clearShare(columns.hist?.[i]), means: {} });
+    if (!found.has(time)) found.set(time, { time, clear: clearShare(columns.hist?.[i], clearClasses), means: {} });
     found.get(time).means[columns.band[i]] = columns.mean[i];
   });
   return [...found.values()];
 }
 
 /** Share of clear pixels, 0 to 1; null without a histogram. */
-export function clearShare(hist) {
+export function clearShare(hist, clearClasses) {
   if (!hist) return null;
   const sum = (classes) => classes.reduce((total, name) => total + (hist[name] ?? 0), 0);
   const all = sum(Object.keys(hist));
-  return all ? 1 - sum(UNCLEAR) / all : null;
+  return all ? sum(clearClasses) / all : null;
 }
 
 /** NDVI of the parcel's mean red and near infrared; no index is stored. */
