@@ -5,7 +5,9 @@ its secrets under PULUMI_CONFIG_PASSPHRASE. See infra/README.md.
 """
 
 import functools
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from infra import cloud, layout, recovery, settings, state
 from infra import cost as costs
 from infra import inventory as inventories
 from infra import plan as plans
+from infra import plays
 from infra import preflight as preflights
 from infra.errors import InfraError
 
@@ -144,6 +147,48 @@ def _greet(c: Connection, stack: str, hosts: list[str]) -> None:
     ansible = f"ansible --inventory inventory/{stack}/hosts.yml --limit {limit} all"
     if c.run(f"{ansible} -m wait_for_connection -a timeout=300", warn=True).failed:
         raise InfraError(f"not all of {limit} answer: see above")
+
+
+@task(
+    positional=["playbook"],
+    iterable=["variable"],
+    help={
+        "playbook": "its name in playbooks/: validate, site, verify, upgrade, backup, restore ...",
+        "variable": "NAME=VALUE for the playbook; may be repeated",
+        "check": "change nothing, say what would change",
+    },
+)
+@_spoken
+def play(
+    c: Connection, stack: str, playbook: str, variable: list[str], check: bool = False
+) -> None:
+    """Run one of our playbooks on a stack's hosts."""
+    _play(c, stack, playbook, variable, check)
+
+
+def _play(
+    c: Connection, stack: str, playbook: str, variables: Sequence[str] = (), check: bool = False
+) -> None:
+    line = plays.command(stack, playbook, variables, check)
+    if c.run(line, warn=True, pty=sys.stdout.isatty()).failed:
+        raise InfraError(f"playbook {playbook} failed as said above; it may be repeated")
+
+
+@task
+@_spoken
+def appliance(c: Connection, stack: str) -> None:
+    """From nothing to an appliance that answers: up, site, a synthetic Member State, a query."""
+    stages = {
+        "up": lambda: up(c, stack),
+        "site": lambda: _play(c, stack, "site"),
+        "demo": lambda: _play(c, stack, "demo"),
+    }
+    took_s = {}
+    for name, stage in stages.items():
+        began = time.monotonic()
+        stage()
+        took_s[name] = time.monotonic() - began
+    click.echo(", ".join(f"{name} {seconds:.0f} s" for name, seconds in took_s.items()))
 
 
 @task

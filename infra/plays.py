@@ -1,38 +1,36 @@
 """Playbooks on a stack's hosts, as an operator would call them."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from infra.errors import InfraError
 from infra.inventory import FOLDER
 
+PLAYBOOKS = Path("playbooks")
 
-def command(
-    stack: str, playbook: str, limit: tuple[str, ...] = (), check: bool = False, **variables: str
-) -> str:
-    """The command line of a playbook.
+
+def command(stack: str, playbook: str, variables: Sequence[str] = (), check: bool = False) -> str:
+    """The command line of a playbook, for a shell.
 
     Args:
         stack: whose hosts; its folder of the inventory is read.
         playbook: its name in playbooks/, without ending.
-        limit: only these hosts.
+        variables: NAME=VALUE each. No secrets: they would show in the list of processes.
         check: change nothing, say what would change.
-        variables: Ansible's extra variables; empty ones are left out. No secrets: they would show.
 
     Raises:
-        InfraError: the stack has no inventory.
+        InfraError: there is no such playbook, or the stack has no inventory.
     """
+    path = PLAYBOOKS / f"{playbook}.yml"
+    if not path.exists():
+        known = ", ".join(sorted(path.stem for path in PLAYBOOKS.glob("*.yml")))
+        raise InfraError(f"{path} is not there; there are: {known}")
     hosts = FOLDER / stack / "hosts.yml"
     if not hosts.exists():
         raise InfraError(f"{hosts} is not there: run `fab inventory --stack {stack}` first")
-    words = ["ansible-playbook", "--inventory", str(hosts), f"playbooks/{playbook}.yml"]
-    words += ["--limit", ",".join(limit)] if limit else []
+    words = ["ansible-playbook", "--inventory", str(hosts), str(path)]
     words += ["--check"] if check else []
-    for name, value in variables.items():
-        words += ["--extra-vars", f"{name}={shlex.quote(value)}"] if value else []
+    for variable in variables:
+        words += ["--extra-vars", variable]
     return shlex.join(words)
-
-
-def playbooks() -> list[str]:
-    """The playbooks there are, by name."""
-    return sorted(path.stem for path in Path("playbooks").glob("*.yml"))
