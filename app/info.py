@@ -8,12 +8,20 @@ from app.campaigns import Campaign, named
 from store import db
 
 
-def info(conn: db.Connection, found: Sequence[Campaign]) -> dict[str, Any]:
-    """What the server has for a user: server, helpers and aois, as the JRC's clients know it."""
+def info(
+    conn: db.Connection, found: Sequence[Campaign], backgrounds: Sequence[str]
+) -> dict[str, Any]:
+    """What the server has for a user: server, helpers and aois, as the JRC's clients know it.
+
+    Args:
+        conn: an open connection.
+        found: the user's campaigns.
+        backgrounds: names of the background sources, which are the same for every aoi.
+    """
     aois: dict[str, Any] = {}
     for campaign in found:
         examples = _example_codes(conn, campaign)
-        entry = aois.setdefault(campaign.aoi, _aoi_entry(campaign, examples))
+        entry = aois.setdefault(campaign.aoi, _aoi_entry(campaign, examples, backgrounds))
         suffix = f"{campaign.year}_{campaign.ptype}".rstrip("_")
         entry[f"id_examples_{suffix}"] = examples
         _add(entry["years"], [str(campaign.year)])
@@ -31,12 +39,14 @@ def info(conn: db.Connection, found: Sequence[Campaign]) -> dict[str, Any]:
     }
 
 
-def _aoi_entry(newest: Campaign, examples: Sequence[str]) -> dict[str, Any]:
+def _aoi_entry(
+    newest: Campaign, examples: Sequence[str], backgrounds: Sequence[str]
+) -> dict[str, Any]:
     return {
         "years": [],
         "datasets": [],
         "time_series": [],
-        "tms": [],
+        "tms": list(backgrounds),
         "id_table_column": "code",
         "request_examples": _request_examples(newest, examples[0]) if examples else {},
     }

@@ -8,6 +8,7 @@ from app import answers, replies, tables
 from app.asked import CAMPAIGN, GEOMETRY, PARCEL, PLACE, WGS84
 from app.bulk import many_series, scene_signatures
 from app.campaigns import Campaign, asked_campaign, campaigns, campaigns_of
+from app.chips.studio import Studio
 from app.columns import Columns
 from app.errors import ParameterError
 from app.info import info
@@ -225,7 +226,7 @@ def _info(call: Call) -> Reply:
     aoi = call.asked["aoi"]
     with call.connection() as conn:
         found = campaigns_of(conn, call.user, aoi) if aoi else campaigns(conn, call.user.aois)
-        return replies.as_json(info(conn, found))
+        return replies.as_json(info(conn, found, call.part(Studio).sources.names))
 
 
 ROUTES = (

@@ -96,6 +96,11 @@ class Sources:
             raise ConfigError(f"CBM_BACKGROUNDS={file}: {error} is missing") from error
         return cls(default, known)
 
+    @property
+    def names(self) -> list[str]:
+        """Of all sources, the default one first."""
+        return sorted(self.known, key=lambda name: name != self.default)
+
     def choose(self, asked: str) -> Source:
         """The source that a user means.
 
@@ -108,8 +113,9 @@ class Sources:
         if name == _DEFAULT_WORD and name not in self.known:
             name = self.default
         if name not in self.known:
-            known = ", ".join(self.known)
-            raise NotFoundError(f"tms: there is no source {asked!r}; known: {known}")
+            raise NotFoundError(
+                f"tms: there is no source {asked!r}; known: {', '.join(self.names)}"
+            )
         return self.known[name]
 
 

@@ -153,8 +153,8 @@ def sources(folder: Path, url: str) -> Path:
     """Two that work, one whose server is gone."""
     path = folder / "backgrounds.json"
     named = {
-        "ortho": {"xyz": url + "/xyz/{z}/{x}/{y}.png", "max_zoom": 19, "attribution": "The Crown"},
         "national": {"wmts": url + "/wmts", "layer": "ortho"},
+        "ortho": {"xyz": url + "/xyz/{z}/{x}/{y}.png", "max_zoom": 19, "attribution": "The Crown"},
         "gone": {"xyz": "http://127.0.0.1:9/{z}/{x}/{y}.png"},
     }
     path.write_text(json.dumps({"default": "ortho", "sources": named}))
@@ -652,6 +652,12 @@ def test_a_proxy_that_is_not_ours_changes_no_address(filled, tmp_path, monkeypat
         assert proxied(url, proto="https", host="evil.example") == url
         path = {"PATH_INFO": "/query/info", "SCRIPT_NAME": "/query"}
         assert requests.get(f"{url}/healthz", headers=path, timeout=9).json()["status"] == "alive"
+
+
+def test_info_names_the_sources_that_can_be_asked_for_the_default_first(api):
+    named = api.get("/query/info").json()["aois"]["tt"]["tms"]
+    assert named == ["ortho", "national", "gone"]
+    assert api.ask("backgroundByLocation", tms=named[1]).status_code == 200
 
 
 def test_a_page_shows_a_background_with_its_attribution(api):

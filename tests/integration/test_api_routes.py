@@ -369,6 +369,7 @@ def test_info_tells_of_the_users_aois_only_and_its_examples_work(api):
     assert nl["years"] == ["2024", "2023"]
     assert nl["datasets"] == ["g"]
     assert nl["time_series"] == ["bs", "s2"]
+    assert nl["tms"] == []
     assert nl["id_examples_2024"] == list(PARCELS)
     assert nl["id_examples_2024_g"] == []
     assert len(nl["request_examples"]) == 3
