@@ -17,11 +17,10 @@ from fabric import Connection, task
 from invoke.exceptions import Exit
 
 from infra import audit as auditing
-from infra import cloud, layout, recovery, settings, state
+from infra import cloud, layout, plays, recovery, settings, state
 from infra import cost as costs
 from infra import inventory as inventories
 from infra import plan as plans
-from infra import plays
 from infra import preflight as preflights
 from infra.errors import InfraError
 
