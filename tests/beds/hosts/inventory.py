@@ -61,10 +61,12 @@ def made(lab: Path) -> dict[str, Any]:
         variables["ansible_ssh_host_key_checking"] = True
         stack["all"]["hosts"][name] = variables
     known = f"-o UserKnownHostsFile={lab / 'known_hosts'}"
+    gateway = f"{next(iter(stack['all']['hosts'].values()))['cbm_address'].rpartition('.')[0]}.1"
     stack["all"]["vars"] |= BED | {
         "ansible_user": "debian",
         "ansible_ssh_private_key_file": str(lab.parent / "id_ed25519"),
         "ansible_ssh_common_args": known,
+        "common_ssh_from": [gateway],
     }
     return stack
 
