@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from app.chips.addresses import PATH
 from app.route import JSON, Answer
 from app.tables import MEDIA_TYPES
 
@@ -115,6 +116,28 @@ MARKERS = table(
         "pid": ("text", "007"),
         "practice": ("text?", None),
     }
+)
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+CHIP_LIST = Answer(
+    JSON,
+    {
+        "type": "object",
+        "properties": {"dates": _TEXTS, "chips": _TEXTS},
+        "required": ["dates", "chips"],
+        "additionalProperties": False,
+    },
+    {
+        "dates": ["20240501T103031"],
+        "chips": [
+            PATH.format(
+                proof="006640f1c0" + "0123456789abcdef" * 2,
+                holder="ann",
+                subject="c_17_5.39_52.15_1280.0",
+                name="S2A_MSIL2A_20240501T103031_N0510_R108_T31UFU_20240501T155001.B04.tif",
+            )
+        ],
+    },
+    "times of sensing, and addresses of images to fetch without credentials",
 )
 INFO = Answer(
     JSON,

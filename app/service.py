@@ -21,6 +21,7 @@ from app.sessions import Sessions
 from app.settings import ApiSettings
 from app.users import Gate, User, claimed_name
 from store import db
+from store.errors import ObjectStoreError
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ _GENERAL = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "an unexpected error",
 }
 """What is said of failures whose own message is for the operator's log only."""
+
+_IMAGES_AWAY = "the place where the images lie does not answer, or not in time; try again shortly"
 
 
 @dataclass
@@ -219,4 +222,5 @@ def _refusal(error: Exception) -> Reply:
         return replies.as_error(status, str(error), headers)
     number = secrets.token_hex(4)
     _log.error("error %s: %s", number, error, exc_info=status == 500)
-    return replies.as_error(status, f"{_GENERAL[status]} (number {number} in the log)", headers)
+    said = _IMAGES_AWAY if isinstance(error, ObjectStoreError) else _GENERAL[status]
+    return replies.as_error(status, f"{said} (number {number} in the log)", headers)

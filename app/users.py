@@ -208,6 +208,14 @@ def known(conn: db.Connection, name: str) -> tuple[User, str] | None:
     return (_user(row), row.password_hash) if row else None
 
 
+def still_may(conn: db.Connection, name: str, aoi: str) -> bool:
+    """Whether a user exists, and may ask about an aoi; '' for none in particular."""
+    statement = """
+        SELECT 1 FROM public.api_user WHERE name = %(name)s AND (%(aoi)s = '' OR EXISTS (
+            SELECT FROM public.api_grant WHERE user_name = name AND aoi = %(aoi)s))"""
+    return db.one(conn, statement, {"name": name, "aoi": aoi}) is not None
+
+
 def everybody(conn: db.Connection) -> list[User]:
     """All users by name."""
     return [_user(row) for row in db.rows(conn, _USERS + " ORDER BY name")]

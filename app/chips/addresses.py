@@ -1,7 +1,9 @@
 """Addresses of images: whoever was given one may fetch it without credentials, for some time.
 
-An address is /chips/{proof}/{subject}/{name}. The proof is the time of its end and a keyed digest
-(HMAC-SHA-256) of that, the subject and the form, so that it can neither be guessed nor prolonged.
+An address is /chips/{proof}/{holder}/{subject}/{name}. The proof is the time of its end and a keyed
+digest (HMAC-SHA-256) of that and all that follows, so that it can neither be guessed nor prolonged.
+The holder is who asked for it: without that user, or without the right that it took, it shows
+nothing any more.
 The JRC's documented scripts make a sibling's address by replacing the band in the name (B08.tif by
 B04.tif, VV by VH); so in addresses of GeoTIFFs the band is not part of the form.
 """
@@ -14,12 +16,36 @@ from dataclasses import dataclass
 
 from store.errors import NotFoundError
 
-PATH = "/chips/{proof}/{subject}/{name}"
+PATH = "/chips/{proof}/{holder}/{subject}/{name}"
 
 _END_DIGITS = 10
 _MAC_DIGITS = 32  # 128 bits
 _MOST_STEP_S = 3600
 _GONE = "this address was never given out, or has expired: ask for it again"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Whom an address was given to.
+
+    Attributes:
+        user_name: of who asked.
+        aoi: the right to which was needed; '' for none.
+    """
+
+    user_name: str
+    aoi: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> "Holder":
+        """Take apart what stands in an address."""
+        user_name, _, aoi = text.partition("~")
+        return cls(user_name, aoi)
+
+    @property
+    def text(self) -> str:
+        """As it stands in an address; no user's name has a ~."""
+        return f"{self.user_name}~{self.aoi}" if self.aoi else self.user_name
 
 
 @dataclass(frozen=True)
@@ -74,17 +100,17 @@ class Addresses:
         self._expiry_s = expiry_s
         self._clock = clock
 
-    def of(self, subject: str, name: Name) -> str:
+    def of(self, holder: Holder, subject: str, name: Name) -> str:
         """The address of an image, host-relative.
 
         It stays the same for up to an hour, so that browsers need not fetch it twice.
         """
         step = min(self._expiry_s, _MOST_STEP_S)
         end = (int(self._clock()) // step + 1) * step + self._expiry_s
-        proof = f"{end:0{_END_DIGITS}x}{self._mac(end, subject, name)}"
-        return PATH.format(proof=proof, subject=subject, name=name.text)
+        proof = f"{end:0{_END_DIGITS}x}{self._mac(end, holder, subject, name)}"
+        return PATH.format(proof=proof, holder=holder.text, subject=subject, name=name.text)
 
-    def check(self, proof: str, subject: str, name: Name) -> int:
+    def check(self, proof: str, holder: Holder, subject: str, name: Name) -> int:
         """Find out whether an address was given out.
 
         Returns:
@@ -97,11 +123,11 @@ class Addresses:
             raise NotFoundError(_GONE)
         end = int(proof[:_END_DIGITS], 16)
         left_s = end - int(self._clock())
-        right = hmac.compare_digest(proof[_END_DIGITS:], self._mac(end, subject, name))
+        right = hmac.compare_digest(proof[_END_DIGITS:], self._mac(end, holder, subject, name))
         if not right or left_s <= 0:
             raise NotFoundError(_GONE)
         return left_s
 
-    def _mac(self, end: int, subject: str, name: Name) -> str:
-        message = f"{end}/{subject}/{name.signed}".encode()
+    def _mac(self, end: int, holder: Holder, subject: str, name: Name) -> str:
+        message = f"{end}/{holder.text}/{subject}/{name.signed}".encode()
         return hmac.digest(self._key, message, "sha256").hex()[:_MAC_DIGITS]

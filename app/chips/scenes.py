@@ -1,4 +1,4 @@
-"""Which scenes show a place: one per acquisition, the best."""
+"""Which scenes show a place: of each acquisition the best, and what stands in for it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -55,10 +55,14 @@ class ChipScene:
         return f"{self.obstime:%Y%m%dT%H%M%S}"
 
 
+Acquisition = Sequence[ChipScene]
+"""The scenes of one overpass that show a place, best first."""
+
+
 def showing(
     conn: db.Connection, place: Place, bands: BandSet, start: date, end: date
-) -> list[ChipScene]:
-    """The best scene of each acquisition that shows a place, by time.
+) -> list[Acquisition]:
+    """The acquisitions that show a place, by time.
 
     Args:
         conn: an open connection.
@@ -78,19 +82,19 @@ def showing(
     if found and not able:
         known = ", ".join(sorted(set().union(*(scene.bands for scene in found))))
         raise NotFoundError(f"no scene there has {', '.join(bands.names)}; there are {known}")
-    return best(able)
+    return acquisitions(able)
 
 
-def best(scenes: Iterable[ChipScene]) -> list[ChipScene]:
-    """One scene per acquisition, by time: covers most of the place, is newest made.
+def acquisitions(scenes: Iterable[ChipScene]) -> list[Acquisition]:
+    """Put the scenes of each acquisition in order: covers most of the place, is newest made.
 
     Shares are compared in hundredths: footprints are not exact to the pixel, and a newer baseline
     is worth more than a metre.
     """
-    chosen: dict[str, ChipScene] = {}
-    for scene in sorted(scenes, key=_rank):
-        chosen[scene.acquisition] = scene
-    return sorted(chosen.values(), key=lambda scene: (scene.obstime, scene.obsid))
+    found: dict[str, list[ChipScene]] = {}
+    for scene in sorted(scenes, key=_rank, reverse=True):
+        found.setdefault(scene.acquisition, []).append(scene)
+    return sorted(found.values(), key=lambda ranks: (ranks[0].obstime, ranks[0].obsid))
 
 
 def _rank(scene: ChipScene) -> tuple[Any, ...]:

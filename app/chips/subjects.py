@@ -31,12 +31,14 @@ class Target:
         lat: the same.
         parcel: polygons in EPSG:4326, if a parcel was asked for.
         parcel_key: campaign and pid of it, '' without.
+        aoi: of the parcel, '' without.
     """
 
     lon: float
     lat: float
     parcel: shapely.Geometry | None = None
     parcel_key: str = ""
+    aoi: str = ""
 
     @classmethod
     def at(cls, lon: float, lat: float) -> "Target":
@@ -57,7 +59,8 @@ def parcel_target(conn: db.Connection, campaign: Campaign, code: str) -> Target:
     pid = internal_pid(conn, campaign, code)
     row = db.one(conn, named(_SHAPE, campaign), (campaign.id, pid))
     parcel = shapely.from_wkb(bytes(row.shape))
-    return Target(round(row.lon, 7), round(row.lat, 7), parcel, f"_{campaign.id}_{pid}")
+    key = f"_{campaign.id}_{pid}"
+    return Target(round(row.lon, 7), round(row.lat, 7), parcel, key, campaign.aoi)
 
 
 def chip_subject(obsid: int, target: Target, size_m: float, *, outlined: bool) -> str:

@@ -395,6 +395,32 @@ def test_of_one_acquisition_the_newest_of_those_that_cover_most_is_shown(api):
     assert found["chips"] == ["NEW"]
 
 
+def test_where_the_best_scene_is_empty_or_broken_the_next_of_its_overpass_stands_in(api):
+    base = write_scene(api.folder / "stand-in", 50)
+    nothing = write_band(api.folder / "nothing.tif", np.zeros((100, 100), np.uint16), nodata=0)
+    gone = BandSource(str(api.folder / "gone.tif"), nodata=0)
+    empty = base.bands | {"B04": BandSource(str(nothing), nodata=0)}
+    ranks = [
+        replace(base, reference="BROKEN", baseline="05.12", bands=base.bands | {"B04": gone}),
+        replace(base, reference="EMPTY", baseline="05.11", bands=empty),
+        replace(base, reference="WHOLE", baseline="04.00"),
+    ]
+    catalogue.register(api.conn, ranks)
+    day = f"{base.obstime:%Y-%m-%d}"
+    days = {"start_date": day, "end_date": day}
+
+    def shown(question: str, **asked) -> list[str]:
+        chips = api.listed(question, format="json", **asked, **days)["chips"]
+        return [address.rsplit("/", 1)[1].split(".")[0] for address in chips]
+
+    assert shown("chipsByLocation", bands="B04") == ["WHOLE"]
+    assert shown("chipsByLocation", bands="B08") == ["BROKEN"]
+    raw = api.listed("rawChipByLocation", band="B04", chipsize=400, **days)
+    with api.raster(raw["chips"][0]) as chip:
+        source = pixels(api.folder / "stand-in" / "50_B04.tif")[30:70, 30:70].astype(int) - 1000
+        np.testing.assert_array_equal(chip.read(1), source)
+
+
 def test_a_band_that_no_scene_has_is_said_with_those_there_are(api):
     answer = api.ask("rawChipByLocation", band="B12", **S2_DAYS)
     assert answer.status_code == 404
@@ -484,16 +510,18 @@ def test_places_are_for_every_user_and_parcels_for_those_of_the_aoi(api):
 
 def test_a_changed_address_shows_nothing(api):
     found = composites(api, band="B04", chipsize=400)
-    _, chips, proof, subject, name = found["chips"][0].split("/")
+    _, chips, proof, holder, subject, name = found["chips"][0].split("/")
     end = int(proof[:10], 16)
     wrong = [
-        (proof[:-1] + ("0" if proof[-1] != "0" else "1"), subject, name),
-        (f"{end + 86400:010x}{proof[10:]}", subject, name),
-        (proof, subject.replace("400.0", "500.0"), name),
-        (proof, subject.replace("c_", "c_1", 1), name),
-        (proof, subject, name.replace(".5_95.", ".4_95.")),
-        (proof, subject, name.replace(".png", ".tif")),
-        (proof[10:], subject, name),
+        (proof[:-1] + ("0" if proof[-1] != "0" else "1"), holder, subject, name),
+        (f"{end + 86400:010x}{proof[10:]}", holder, subject, name),
+        (proof, holder, subject.replace("400.0", "500.0"), name),
+        (proof, holder, subject.replace("c_", "c_1", 1), name),
+        (proof, holder, subject, name.replace(".5_95.", ".4_95.")),
+        (proof, holder, subject, name.replace(".png", ".tif")),
+        (proof[10:], holder, subject, name),
+        (proof, "bob", subject, name),
+        (proof, "ann~tt", subject, name),
     ]
     for parts in wrong:
         answer = requests.get("/".join([api.url, chips, *parts]), timeout=9)
@@ -501,6 +529,31 @@ def test_a_changed_address_shows_nothing(api):
     # Twice, to meet both processes: they share the secret.
     for _ in range(8):
         assert api.fetch(found["chips"][0])[:4] == b"\x89PNG"
+
+
+def test_without_its_users_right_an_address_shows_nothing_at_once(api):
+    def run(*arguments: str) -> None:
+        done = CliRunner().invoke(main, ["users", *arguments], input="right-word\n")
+        assert done.exit_code == 0, done.output
+
+    def statuses() -> list[int]:
+        return [requests.get(api.url + address, timeout=9).status_code for address in addresses]
+
+    run("add", "eve", "--aoi", "tt", "--password-stdin")
+    days, eve = {"start_date": "2024-04-26", "end_date": "2024-04-26"}, ("eve", "right-word")
+    parcel = {"aoi": "tt", "year": 2024, "pid": "p1"}
+    of_parcel = api.listed("rawChipByParcelID", auth=eve, band="B04", **parcel, **days)["chips"]
+    of_place = api.listed("rawChipByLocation", auth=eve, band="B04", **days)["chips"]
+    ground = api.ask("backgroundByParcelID", auth=eve, raw=1, **parcel).text
+    addresses = [*of_parcel, ground.removeprefix(api.url), *of_place]
+    assert statuses() == [200, 200, 200]
+    run("ungrant", "eve", "tt")
+    assert statuses() == [403, 403, 200]
+    run("grant", "eve", "tt")
+    assert statuses() == [200, 200, 200]
+    run("remove", "eve")
+    assert statuses() == [403, 403, 403]
+    assert composites(api, band="B04")["chips"]  # ann's own stay
 
 
 def test_a_kept_image_that_was_cleared_away_is_made_again(api):

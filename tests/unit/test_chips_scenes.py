@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.chips.bands import band_set
-from app.chips.scenes import ChipScene, best
+from app.chips.scenes import ChipScene, acquisitions
 
 MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
 
@@ -25,13 +25,14 @@ def a_scene(obsid, acquisition="A", obstime=MAY, baseline="05.10", made=None, sh
     ],
     ids=["covers more", "newer baseline of equal cover", "newer product", "known age", "last"],
 )
-def test_the_best_of_an_acquisition_is_shown(worse, better):
-    assert best([worse, better]) == best([better, worse]) == [better]
+def test_the_scenes_of_an_acquisition_stand_best_first(worse, better):
+    ranks = [[better, worse]]
+    assert acquisitions([worse, better]) == acquisitions([better, worse]) == ranks
 
 
-def test_each_acquisition_is_shown_once_by_time():
+def test_acquisitions_come_by_time():
     scenes = [a_scene(1, "B", JUNE), a_scene(2, "A", MAY), a_scene(3, "C", MAY)]
-    assert [scene.obsid for scene in best(scenes)] == [2, 3, 1]
+    assert [[scene.obsid for scene in ranks] for ranks in acquisitions(scenes)] == [[2], [3], [1]]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.chips.addresses import Addresses, Name
+from app.chips.addresses import Addresses, Holder, Name
 from app.chips.settings import ChipSettings
 from app.chips.studio import Studio
 from app.errors import TooManyError
@@ -76,27 +76,38 @@ def test_an_image_of_nothing_is_made_once(studio):
     assert made == [1]
 
 
+ANN = Holder("ann", "nl")
+
+
 def test_addresses_hold_as_long_as_said_and_never_longer():
     now = [1_000_000.5]
     addresses = Addresses("s" * 32, 7200, clock=lambda: now[0])
     name = Name("ref", "B04", "tif")
-    address = addresses.of("c_1_2.0_3.0_400.0", name)
-    proof, subject, text = address.split("/")[2:]
-    assert Name.read(text) == name
-    assert 7200 < addresses.check(proof, subject, name) <= 7200 + 3600
+    address = addresses.of(ANN, "c_1_2.0_3.0_400.0", name)
+    proof, holder, subject, text = address.split("/")[2:]
+    assert (Holder.read(holder), Name.read(text)) == (ANN, name)
+    assert 7200 < addresses.check(proof, ANN, subject, name) <= 7200 + 3600
     now[0] += 7200
-    assert addresses.check(proof, subject, name) > 0
+    assert addresses.check(proof, ANN, subject, name) > 0
     now[0] += 3600
     with pytest.raises(NotFoundError, match="expired"):
-        addresses.check(proof, subject, name)
+        addresses.check(proof, ANN, subject, name)
+
+
+@pytest.mark.parametrize("other", [Holder("bob", "nl"), Holder("ann"), Holder("ann", "be")])
+def test_an_address_is_good_for_its_own_holder_only(other):
+    addresses, name = Addresses("a" * 32, 60), Name("ref", "B04", "tif")
+    proof = addresses.of(ANN, "c_1", name).split("/")[2]
+    with pytest.raises(NotFoundError):
+        addresses.check(proof, other, "c_1", name)
 
 
 def test_other_secrets_make_other_addresses():
     name = Name("ref", "B04", "tif")
     one, other = Addresses("a" * 32, 60), Addresses("b" * 32, 60)
-    proof, subject, _ = one.of("c_1", name).split("/")[2:]
+    proof = one.of(ANN, "c_1", name).split("/")[2]
     with pytest.raises(NotFoundError):
-        other.check(proof, subject, name)
+        other.check(proof, ANN, "c_1", name)
 
 
 def test_a_short_secret_is_refused():
