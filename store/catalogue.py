@@ -221,7 +221,7 @@ def _store(conn: db.Connection, scene: Scene) -> str:
     db.execute(
         conn,
         "UPDATE work SET state = 'pending', fence = fence + 1, failures = 0, lost_leases = 0, "
-        "not_before = '-infinity', lease_until = NULL, reason = NULL "
+        "not_before = '-infinity', lease_until = NULL, reason = NULL, changed_at = now() "
         "WHERE obsid = %s AND (%s OR state = 'dead')",
         (known.obsid, values_change),
     )

@@ -79,20 +79,30 @@ def test_lent_connections_and_waiting_audit_rows_are_told(api):
     wait_for(lambda: figures(api)["cbm_api_connections_in_use",] == 0)
 
 
-def test_the_queue_is_told_by_aoi_and_state_with_the_age_of_its_oldest(api):
+def test_the_queue_is_told_by_campaign_and_state(api):
     db.execute(
         api.conn,
-        "INSERT INTO work (obsid, set_id, state, changed_at) SELECT obsid, 1, "
-        "(ARRAY['pending', 'pending', 'claimed', 'dead', 'done', 'done'])[obsid], "
-        "now() - obsid * interval '100 s' FROM scene WHERE obsid <= 6",
+        "INSERT INTO work (obsid, set_id, state, signatures, changed_at, lease_until) "
+        "SELECT obsid, 1, "
+        "(ARRAY['pending', 'pending', 'claimed', 'dead', 'done', 'done'])[obsid], 10 * obsid, "
+        "now() - obsid * interval '100 s', "
+        "CASE WHEN obsid = 3 THEN now() - interval '50 s' END FROM scene WHERE obsid <= 6",
     )
     seen = figures(api)
-    assert {key[1:]: n for key, n in seen.items() if key[0] == "cbm_work"} == {
-        ("nl", "pending"): 2, ("claimed", "nl"): 1, ("dead", "nl"): 1,
+    assert {key[1:]: n for key, n in seen.items() if key[0] == "cbm_work_pieces"} == {
+        ("2024", "nl", "pending"): 2, ("2024", "claimed", "nl"): 1, ("2024", "dead", "nl"): 1,
     }  # fmt: skip
-    assert seen["cbm_work_oldest_seconds", "nl", "pending"] == pytest.approx(200, abs=20)
+    oldest = seen["cbm_work_oldest_seconds", "2024", "nl", "pending"]
+    assert oldest == pytest.approx(200, abs=20)
+    overdue = seen["cbm_work_overdue_seconds", "2024", "claimed", "nl"]
+    assert overdue == pytest.approx(50, abs=20)
+    assert seen["cbm_done_pieces", "2024", "nl"] == 2
+    assert seen["cbm_done_signatures", "2024", "nl"] == 110
+    assert seen["cbm_done_idle_seconds", "2024", "nl"] == pytest.approx(500, abs=20)
     db.execute(api.conn, "DELETE FROM work")
-    assert not [key for key in figures(api) if key[0] == "cbm_work"]
+    seen = figures(api)
+    assert not [key for key in seen if key[0].startswith("cbm_work")]
+    assert seen["cbm_done_idle_seconds", "2024", "nl"] == 86400
 
 
 def test_without_a_token_only_this_host_itself_sees_them(api):

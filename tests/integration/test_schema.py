@@ -156,6 +156,9 @@ def privileges(conn, role, *kinds):
 
 
 WRITING = ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+GIS = {(f"public.{name}", "SELECT") for name in (
+    "geometry_columns", "geography_columns", "spatial_ref_sys",
+)}  # fmt: skip
 TABLES = ("s2", "bs", "c6", "c12", "hists")
 
 
@@ -195,6 +198,20 @@ def test_the_analyst_reads_all_but_users_grants_and_audit(filled):
     for statement in ("SELECT FROM api_user", "SELECT FROM api_grant", "DELETE FROM scene"):
         with pytest.raises(ConfigError, match="refuses this role"):
             db.execute(filled, statement)
+
+
+def test_monitoring_reads_figures_alone(filled):
+    assert privileges(filled, "pg_monitor", *WRITING, "SELECT") - GIS == {
+        ("public.figures_work", "SELECT"),
+        ("public.figures_done", "SELECT"),
+    }
+    db.execute(filled, "SET ROLE pg_monitor")
+    assert db.rows(filled, "SELECT * FROM figures_done")[0].campaign == "2024"
+    assert db.rows(filled, "SELECT FROM figures_work") == []
+    assert db.one(filled, "SELECT count(*) AS n FROM pg_ls_archive_statusdir()").n == 0
+    for name in ("scene", "work", "api_user", "api_audit", "xx.parcels", "xx.s2"):
+        with pytest.raises(ConfigError, match="refuses this role"):
+            db.rows(filled, db.compose("SELECT FROM {t}", t=tuple(name.split("."))))
 
 
 def test_the_worker_writes_scenes_work_and_leaves_and_drops_nothing(filled):
