@@ -74,7 +74,8 @@ class Cases:
 
 LABELS = {
     "up_host": 'up{job="host", instance="w1"}',
-    "up_api": 'up{job="api", instance="api"}',
+    "up_api": 'up{job="api", instance="api", port="8000"}',
+    "up_other_api": 'up{job="api", instance="api", port="8001"}',
     "up_database": 'up{job="database", instance="db"}',
     "avail": 'node_filesystem_avail_bytes{instance="db", mountpoint="/"}',
     "size": 'node_filesystem_size_bytes{instance="db", mountpoint="/"}',
@@ -192,7 +193,13 @@ CASES = [
         .silent("25m", overdue="0+60x15 0x30"),
         Cases("SceneTakesLong").fires("8m", claimed="7300x9").silent("8m", claimed="7100x9"),
         Cases("DeadLetters").fires("6m", dead="1x9").silent("6m", dead="0x9"),
-        Cases("ApiDown").fires("4m", up_api="1 0x9").silent("2m", up_api="1 0x9"),
+        Cases("ApiDown")
+        .fires("4m", up_api="1 0x9", up_other_api="0x9")
+        .silent("2m", up_api="1 0x9", up_other_api="0x9")
+        .silent("4m", up_api="0x9", up_other_api="1x9"),
+        Cases("ApiInstanceDown")
+        .fires("12m", up_api="0x20", up_other_api="1x20")
+        .silent("8m", up_api="0x20", up_other_api="1x20"),
         # Six of a hundred above 2 s against four.
         Cases("ApiSlow")
         .fires("25m", within_1_s="0+90x30", within_2_s="0+94x30",
