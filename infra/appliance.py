@@ -1,6 +1,6 @@
 """The resources of a stack: one component per room of it, each with what it is made from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import pulumi
@@ -41,6 +41,25 @@ class Labels:
         return described(self.settings.stack)
 
 
+def _made_whole(
+    parent: pulumi.Resource | None = None, depends_on: Sequence[pulumi.Resource] = ()
+) -> ResourceOptions:
+    """Options of what the provider cannot update: if its making failed half-way, it is made anew.
+
+    Without, each further up would try to update it, and fail.
+    """
+    return ResourceOptions(
+        parent=parent,
+        depends_on=depends_on,
+        replace_on_changes=[_FAILED],
+        delete_before_replace=True,
+    )
+
+
+_FAILED = "#initerror"
+"""What the engine says has changed of a resource that was not made to its end."""
+
+
 class Network(pulumi.ComponentResource):
     """The private network, its subnet with name servers, and the router to the outside."""
 
@@ -70,7 +89,10 @@ class Network(pulumi.ComponentResource):
             opts=within,
         )
         self.interface = openstack.networking.RouterInterface(
-            "router-interface", router_id=router.id, subnet_id=self.subnet.id, opts=within
+            "router-interface",
+            router_id=router.id,
+            subnet_id=self.subnet.id,
+            opts=_made_whole(self),
         )
         self.register_outputs({})
 
@@ -125,7 +147,7 @@ class Security(pulumi.ComponentResource):
             remote_ip_prefix=opening.source if opening.from_network else None,
             remote_group_id=None if opening.from_network else self.groups[opening.source].id,
             security_group_id=self.groups[opening.group].id,
-            opts=ResourceOptions(parent=self.groups[opening.group]),
+            opts=_made_whole(self.groups[opening.group]),
         )
 
 
@@ -204,6 +226,7 @@ class Place:
     eodata_id: str | None
     key_pair: openstack.compute.Keypair
     spread: openstack.compute.ServerGroup
+    failed: Set[str]
 
 
 class Server(pulumi.ComponentResource):
@@ -263,7 +286,7 @@ class Server(pulumi.ComponentResource):
         """The server.
 
         What only its first boot reads is not compared: a new image, key or user data is for new
-        hosts, and must not replace a database.
+        hosts, and must not replace a database. One that never started is made anew.
         """
         name = self.labels.name(self.host.name)
         apart = openstack.compute.InstanceSchedulerHintArgs(group=self.place.spread.id)
@@ -281,7 +304,11 @@ class Server(pulumi.ComponentResource):
             scheduler_hints=[apart] if self.host.spread else None,
             metadata=self.labels.metadata | {"cbm_kinds": ",".join(self.host.kinds)},
             opts=ResourceOptions(
-                parent=self, ignore_changes=first_boot, depends_on=[self.place.network.interface]
+                parent=self,
+                ignore_changes=first_boot,
+                depends_on=[self.place.network.interface],
+                replace_on_changes=[_FAILED] if name in self.place.failed else None,
+                delete_before_replace=True,
             ),
         )
 
@@ -293,7 +320,7 @@ class Server(pulumi.ComponentResource):
                 f"{volume.name}-attachment",
                 instance_id=self.server.id,
                 volume_id=self.place.volumes.by_name[volume.name].id,
-                opts=ResourceOptions(parent=self, depends_on=before, delete_before_replace=True),
+                opts=_made_whole(self, before),
             )
             before = [attachment]
 
@@ -336,11 +363,18 @@ class Appliance:
             volumes=self.volumes,
             eodata_id=found.eodata_id,
             key_pair=openstack.compute.Keypair(
-                "operators", name=settings.prefix, public_key=settings.public_key
+                "operators",
+                name=settings.prefix,
+                public_key=settings.public_key,
+                opts=_made_whole(),
             ),
             spread=openstack.compute.ServerGroup(
-                "workers", name=labels.name("workers"), policies="soft-anti-affinity"
+                "workers",
+                name=labels.name("workers"),
+                policies="soft-anti-affinity",
+                opts=_made_whole(),
             ),
+            failed=found.failed,
         )
         self.servers = [Server(host, labels, place) for host in hosts]
         if settings.bucket:

@@ -108,7 +108,11 @@ def survey(cloud: Connection) -> tuple[Thing, ...]:
 
 def _compute(cloud: Connection, volumes: Mapping[str, Thing]) -> Iterator[Thing]:
     for one in cloud.compute.servers():
-        facts = {"flavorName": one.flavor["original_name"], "status": _status(one)}
+        facts = {
+            "flavorName": one.flavor["original_name"],
+            "status": _status(one),
+            "started": one.status != "ERROR" or one.launched_at is not None,
+        }
         label = one.metadata.get(STACK_KEY, "")
         yield Thing("Instance", one.id, one.name, facts, one.created_at, label=label)
         for volume in (attached["id"] for attached in one.attached_volumes):

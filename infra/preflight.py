@@ -39,11 +39,13 @@ class Found:
         external_id: id of the network that floating IPs come from.
         eodata_id: id of the provider's data network, if one is configured.
         volumes: the stack's volumes that are there already, by name.
+        failed: names of the stack's servers that never started.
     """
 
     external_id: str
     eodata_id: str | None
     volumes: Mapping[str, VolumeThere]
+    failed: frozenset[str] = frozenset()
 
 
 def check(cloud: Connection, settings: Settings, things: Iterable[Thing], state: State) -> Found:
@@ -84,6 +86,7 @@ def check(cloud: Connection, settings: Settings, things: Iterable[Thing], state:
             for one in mine
             if one.kind == "Volume" and ((known := ("Volume", one.id) in state.ids) or one.kept)
         },
+        frozenset(one.name for one in mine if one.facts.get("started") is False),
     )
 
 

@@ -1,5 +1,6 @@
 """What goes wrong in the middle: it is told clearly or mended, and no orphan is left."""
 
+import json
 import random
 import signal
 import time
@@ -98,6 +99,23 @@ def test_a_server_that_fits_no_hypervisor_is_told_and_the_next_up_replaces_it(
     stack.configure(hosts=right)
     stack.up()
     assert [s.status for s in project.cloud.compute.servers()] == ["ACTIVE"]
+    stack.assert_unchanged()
+
+
+def test_what_was_made_by_halves_and_cannot_be_updated_is_made_anew(stack: Stack):
+    stack.up()
+    state = json.loads(stack.pulumi("stack", "export").said)
+    halves = ("SecGroupRule", "VolumeAttach", "Keypair")
+    of_kind = {
+        kind: next(r for r in state["deployment"]["resources"] if r["type"].endswith(f":{kind}"))
+        for kind in halves
+    }
+    for resource in of_kind.values():
+        resource["initErrors"] = ["the API went down after it had made this"]
+    file = stack.folder / "halves.json"
+    file.write_text(json.dumps(state))
+    stack.pulumi("stack", "import", "--file", str(file))
+    stack.up()
     stack.assert_unchanged()
 
 
