@@ -1,4 +1,4 @@
-"""How often: requests per user, and failed logins per name and address.
+"""How often: requests per user, open ones per address, failed logins per name and address.
 
 Counted once for all worker processes of an API host, in a SQLite file of this run: a tally in
 each process would let a user have several times the rate, or a part of it where one kept-alive
@@ -96,17 +96,19 @@ class Buckets:
 class Limits:
     """Refuses who asks too often."""
 
-    def __init__(self, buckets: Buckets, per_user: Allowance) -> None:
-        """Allow every user the same."""
+    def __init__(self, buckets: Buckets, per_user: Allowance, per_address: Allowance) -> None:
+        """Allow every user the same, and every address."""
         self._buckets = buckets
         self._per_user = per_user
+        self._per_address = per_address
 
     @classmethod
     def of(cls, settings: ApiSettings) -> "Limits":
         """Those that the settings ask for."""
         folder = settings.run_dir
         per_user = Allowance(settings.rate_per_s, settings.rate_burst)
-        return cls(Buckets(folder / "limits" if folder else None), per_user)
+        per_address = Allowance(settings.open_rate_per_s, settings.open_rate_burst)
+        return cls(Buckets(folder / "limits" if folder else None), per_user, per_address)
 
     def count(self, user_name: str) -> None:
         """Count a request of a user who has proved who it is.
@@ -114,9 +116,20 @@ class Limits:
         Raises:
             TooManyError: the user's requests are used up for now.
         """
+        self._count(f"user {user_name}", self._per_user)
+
+    def count_open(self, address: str) -> None:
+        """Count a request of whoever has not proved who it is.
+
+        Raises:
+            TooManyError: the address's requests are used up for now.
+        """
+        self._count(f"address {address}", self._per_address)
+
+    def _count(self, who: str, allowed: Allowance) -> None:
         with _tolerant():
-            wait_s = self._buckets.take(f"user {user_name}", self._per_user)
-            _refuse(wait_s, f"user {user_name} may ask {self._per_user.per_s:g} times a second")
+            wait_s = self._buckets.take(who, allowed)
+            _refuse(wait_s, f"{who} may ask {allowed.per_s:g} times a second")
 
     @contextmanager
     def guarding(self, name: str, address: str) -> Iterator[None]:
@@ -127,8 +140,8 @@ class Limits:
                 address at all; the check is not made.
         """
         keys = {
-            f"name {name} {address}": _GUESSES_OF_NAME,
-            f"address {address}": _GUESSES_OF_ADDRESS,
+            f"guess {name} {address}": _GUESSES_OF_NAME,
+            f"guesses {address}": _GUESSES_OF_ADDRESS,
         }
         with _tolerant():
             wait_s = max(self._buckets.wait_s(key, allowed) for key, allowed in keys.items())

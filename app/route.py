@@ -134,6 +134,7 @@ class Route:
         body_most: bytes of a body that are accepted.
         tail: whether the last parameter in the path takes all the rest, slashes included.
         audited: whether requests leave a row in the audit.
+        counted: whether requests of ANYONE count for the rate of their address.
         tag: the group it is documented in.
     """
 
@@ -149,6 +150,7 @@ class Route:
     body_most: int = 1 << 20
     tail: bool = False
     audited: bool = True
+    counted: bool = True
     tag: str = "query"
 
     @property

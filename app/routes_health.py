@@ -39,6 +39,7 @@ ROUTES = (
         who=Who.ANYONE,
         answers=(_status("alive"),),
         audited=False,
+        counted=False,
         tag="health",
     ),
     Route(
@@ -49,6 +50,7 @@ ROUTES = (
         who=Who.ANYONE,
         answers=(_status("ready"),),
         audited=False,
+        counted=False,
         tag="health",
     ),
     Route(
@@ -59,6 +61,7 @@ ROUTES = (
         who=Who.ANYONE,
         answers=(Answer("text/plain", {"type": "string"}, "cbm_database_up 1.0"),),
         audited=False,
+        counted=False,
         tag="health",
     ),
 )

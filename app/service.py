@@ -128,11 +128,17 @@ class Service:
             TooManyError: somebody who asks too often, or guesses.
         """
         if route.who is Who.ANYONE:
+            if route.counted:
+                self._limits.count_open(request.remote)
             return NOBODY
-        with self._pool.connection() as conn:
-            user = self._parts[Sessions].user_of(conn, request) or self._gate.admit(
-                conn, request.authorization, request.remote
-            )
+        try:
+            with self._pool.connection() as conn:
+                user = self._parts[Sessions].user_of(conn, request) or self._gate.admit(
+                    conn, request.authorization, request.remote
+                )
+        except UnauthenticatedError:
+            self._limits.count_open(request.remote)
+            raise
         self._limits.count(user.name)
         return user
 

@@ -17,6 +17,9 @@ class ApiSettings:
         threads: requests answered at once, and database connections held (CBM_API_THREADS).
         rate_per_s: requests a user may make in the long run, per second and host (CBM_RATE_PER_S).
         rate_burst: requests a user may make at once after a rest (CBM_RATE_BURST).
+        open_rate_per_s: requests an address may make without proving to be a user (for chips, the
+            login), per second and host (CBM_OPEN_RATE_PER_S).
+        open_rate_burst: the same at once after a rest (CBM_OPEN_RATE_BURST).
         audit_days: how long audit rows are kept, 30 at least (CBM_AUDIT_DAYS).
         proxies: addresses whose X-Forwarded-For, -Proto and -Host are believed, by comma; those
             of this host itself by default (CBM_PROXIES).
@@ -28,6 +31,8 @@ class ApiSettings:
     threads: int
     rate_per_s: float
     rate_burst: float
+    open_rate_per_s: float
+    open_rate_burst: float
     audit_days: int
     proxies: frozenset[str]
     run_dir: Path | None
@@ -44,6 +49,8 @@ class ApiSettings:
             threads=int(number(env, "CBM_API_THREADS", 8, minimum=1)),
             rate_per_s=number(env, "CBM_RATE_PER_S", 200.0, minimum=0.001),
             rate_burst=number(env, "CBM_RATE_BURST", 1000.0, minimum=1),
+            open_rate_per_s=number(env, "CBM_OPEN_RATE_PER_S", 200.0, minimum=0.001),
+            open_rate_burst=number(env, "CBM_OPEN_RATE_BURST", 2000.0, minimum=1),
             audit_days=int(number(env, "CBM_AUDIT_DAYS", 90, minimum=30)),
             proxies=frozenset(
                 (env.get("CBM_PROXIES") or "127.0.0.1,::1").replace(",", " ").split()

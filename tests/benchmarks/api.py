@@ -19,7 +19,7 @@ from app.series import Selection, time_series
 from store import db
 from tests.benchmarks import api_state
 from tests.benchmarks.api_load import Asked, Load, Question, percentile_ms, statuses
-from tests.benchmarks.api_server import PASSWORD, USER, Api, spent_s
+from tests.benchmarks.api_server import PASSWORD, UNLIMITED, USER, Api, spent_s
 from tests.benchmarks.api_state import EPSG, JRC, Size
 from tests.benchmarks.clock import server_cpu_s
 from tests.benchmarks.context import Bench, Part
@@ -105,8 +105,7 @@ PART = Part(frozenset({"A1", "A2", "A3"}), run)
 @contextmanager
 def served(bench: Bench, state: State) -> Iterator[Api]:
     """The API on a state, with a user who may ask as often as it likes."""
-    env = state.env | {"CBM_RATE_PER_S": "1e6", "CBM_RATE_BURST": "1e6"}
-    api = Api(env, bench.folder / "api.log")
+    api = Api(state.env | UNLIMITED, bench.folder / "api.log")
     try:
         if USER not in api.command("users", "list"):
             api.command("users", "add", USER, "--aoi", AOI, "--password-stdin", stdin=PASSWORD)

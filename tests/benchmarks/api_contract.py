@@ -11,7 +11,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from store import db
-from tests.benchmarks.api_server import PASSWORD, USER, Api
+from tests.benchmarks.api_server import PASSWORD, UNLIMITED, USER, Api
 from tests.benchmarks.context import Bench, Part
 from tests.benchmarks.results import Figure, Result
 from tests.benchmarks.state import AOI, YEAR, State
@@ -78,9 +78,7 @@ def run(bench: Bench, wanted: frozenset[str]) -> Iterator[Result]:
     """Ask a small state, round after round with other seeds, until there were enough requests."""
     state = State.fresh(bench.server, "bench_contract")
     _one_parcel(state)
-    api = Api(
-        state.env | {"CBM_RATE_PER_S": "1e6", "CBM_RATE_BURST": "1e6"}, bench.folder / "api.log"
-    )
+    api = Api(state.env | UNLIMITED, bench.folder / "api.log")
     requests = errors = undocumented = rounds = 0
     try:
         api.command("users", "add", USER, "--aoi", AOI, "--password-stdin", stdin=PASSWORD)

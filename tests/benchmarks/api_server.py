@@ -16,6 +16,11 @@ _PROGRAM = [sys.executable, "-c", "from app.cli import main; main()"]
 
 USER, PASSWORD = "bench", "bench-password"
 
+UNLIMITED = dict.fromkeys(
+    ("CBM_RATE_PER_S", "CBM_RATE_BURST", "CBM_OPEN_RATE_PER_S", "CBM_OPEN_RATE_BURST"), "1e6"
+)
+"""Settings of an API that may be asked as often as one likes."""
+
 
 class Api:
     """A running API."""

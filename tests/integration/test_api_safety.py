@@ -11,6 +11,7 @@ import requests
 from app.routes import ROUTES
 from store import db
 from store.errors import ConfigError
+from tests.benchmarks.api_server import UNLIMITED
 from tests.integration.small_api import ANN, SmallApi, ended, run, serving
 from tests.integration.test_api_routes import wait_for
 
@@ -21,7 +22,7 @@ INFO, PARCEL = "/query/info", "/query/parcelByID?aoi=nl&year=2024&pid=007"
 @pytest.fixture(scope="module")
 def api(cluster, template, tmp_path_factory) -> Iterator[SmallApi]:
     folder = tmp_path_factory.mktemp("api")
-    with serving(cluster, template, folder, CBM_RATE_PER_S="1e6", CBM_PROXIES="10.9.9.9") as made:
+    with serving(cluster, template, folder, CBM_PROXIES="10.9.9.9", **UNLIMITED) as made:
         db.execute(
             made.conn,
             "INSERT INTO be.parcels SELECT id, 1, 9, 'hidden', %s, '1', ST_Multi("
@@ -390,6 +391,30 @@ def test_wrong_tokens_slow_down_no_right_one_from_the_same_address(slow):
         wrong = slow.by_token(INFO, "cbm_00000000_" + "A" * 43)
     assert wrong.status_code == 429
     assert slow.by_token(INFO, right).status_code == 200
+
+
+def test_an_address_has_a_rate_where_no_user_is_known_and_others_are_unharmed(
+    cluster, template, tmp_path
+):
+    def ask(path: str, address: str, auth=None, **options) -> int:
+        headers = {"X-Forwarded-For": address}
+        answer = api.get(path, auth=auth, headers=headers, allow_redirects=False, **options)
+        if answer.status_code == 429:
+            assert answer.json()["detail"].startswith(f"address {address} may ask 1 times a second")
+            assert int(answer.headers["Retry-After"]) >= 1
+        return answer.status_code
+
+    chip = "/chips/00/ann/c_1/x.B04.tif"
+    settings = {"CBM_OPEN_RATE_PER_S": "1", "CBM_OPEN_RATE_BURST": "4"}
+    with serving(cluster, template, tmp_path, **settings) as api:
+        opens = {chip: 404, "/login": 200, "/docs": 303, "/openapi.json": 200, INFO: 401}
+        for n, (path, status) in enumerate(opens.items()):
+            statuses = [ask(path, f"10.0.2.{n}") for _ in range(8)]
+            assert statuses[:4] == [status] * 4, path
+            assert 429 in statuses[4:], path
+        # Of the address that just was refused: users, and those who watch over the service.
+        assert [ask(INFO, "10.0.2.0", ANN) for _ in range(8)] == [200] * 8
+        assert [ask("/healthz", "10.0.2.0") for _ in range(8)] == [200] * 8
 
 
 def test_a_header_that_no_proxy_of_ours_wrote_changes_no_address(api):

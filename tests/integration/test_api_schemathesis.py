@@ -3,6 +3,7 @@
 import pytest
 
 from tests.benchmarks.api_contract import explore
+from tests.benchmarks.api_server import UNLIMITED
 from tests.integration.small_api import ANN, serving
 
 MAX_S = 60
@@ -12,7 +13,7 @@ MAX_S = 60
 def test_whatever_the_document_allows_or_forbids_gets_a_documented_answer(
     cluster, template, tmp_path
 ):
-    with serving(cluster, template, tmp_path, CBM_RATE_PER_S="1e6") as api:
+    with serving(cluster, template, tmp_path, **UNLIMITED) as api:
         found = explore(api.url, ANN, tmp_path, examples=10, seed=1, max_s=MAX_S)
     assert found.failed == ""
     assert found.server_errors == 0

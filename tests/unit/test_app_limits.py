@@ -80,7 +80,7 @@ def guess(limits: Limits, name: str, address: str, right: bool = False) -> bool:
 
 
 def test_ten_wrong_guesses_of_a_name_end_in_one_per_ten_seconds(clock):
-    limits = Limits(Buckets(None, clock), TWO_A_SECOND)
+    limits = Limits(Buckets(None, clock), TWO_A_SECOND, TWO_A_SECOND)
     assert [guess(limits, "ann", "10.0.0.1") for _ in range(12)] == [True] * 10 + [False] * 2
     assert not guess(limits, "ann", "10.0.0.1", right=True)
     assert guess(limits, "ann", "10.0.0.2", right=True)
@@ -90,7 +90,7 @@ def test_ten_wrong_guesses_of_a_name_end_in_one_per_ten_seconds(clock):
 
 
 def test_an_address_that_tries_many_names_is_slowed_down_for_all_of_them(clock):
-    limits = Limits(Buckets(None, clock), TWO_A_SECOND)
+    limits = Limits(Buckets(None, clock), TWO_A_SECOND, TWO_A_SECOND)
     made = [guess(limits, f"name{n}", "10.0.0.1") for n in range(110)]
     assert made == [True] * 100 + [False] * 10
     assert not guess(limits, "token 1", "10.0.0.1")
@@ -98,14 +98,14 @@ def test_an_address_that_tries_many_names_is_slowed_down_for_all_of_them(clock):
 
 
 def test_right_passwords_are_never_counted(clock):
-    limits = Limits(Buckets(None, clock), TWO_A_SECOND)
+    limits = Limits(Buckets(None, clock), TWO_A_SECOND, TWO_A_SECOND)
     assert all(guess(limits, "ann", "10.0.0.1", right=True) for _ in range(200))
 
 
 def test_a_file_that_cannot_be_used_refuses_nobody(clock, tmp_path, caplog):
     buckets = Buckets(tmp_path / "limits", clock)
     buckets._file.close()
-    limits = Limits(buckets, TWO_A_SECOND)
+    limits = Limits(buckets, TWO_A_SECOND, TWO_A_SECOND)
     for _ in range(5):
         limits.count("ann")
         assert guess(limits, "ann", "10.0.0.1")

@@ -9,7 +9,7 @@ from app import users
 from app.errors import ForbiddenError, UnauthenticatedError
 from app.limits import Allowance, Buckets, Limits
 
-LIMITS = Limits(Buckets(None), Allowance(1, 1))
+LIMITS = Limits(Buckets(None), Allowance(1, 1), Allowance(1, 1))
 
 
 def basic(text: str | bytes) -> str:
