@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,13 @@ def test_ansible_pings_every_host_through_the_bastion(stack: Stack):
     assert ran.said.count("SUCCESS") == len(stack.outputs()["hosts"]) == 4, ran.said
 
 
+def test_the_operators_own_known_hosts_is_left_alone(stack: Stack):
+    assert "ssh-ed25519" in (stack.folder / f"inventory/{STACK}/known_hosts").read_text()
+    own = Path.home() / ".ssh/known_hosts"
+    ids = [host["id"] for host in stack.outputs()["hosts"]]
+    assert not own.exists() or not any(known in own.read_text() for known in ids)
+
+
 def test_only_the_bastion_answers_ssh_from_outside(stack: Stack):
     hosts = {host["name"]: host for host in stack.outputs()["hosts"]}
     for name, host in hosts.items():
@@ -105,6 +113,23 @@ def test_the_data_volumes_are_where_the_inventory_says(stack: Stack):
     for volume in volumes.values():
         size = said(stack, "cbm-mt-database", f"sudo blockdev --getsize64 {volume['device']}")
         assert int(size) == volume["size_gb"] * 2**30
+
+
+def test_new_workers_are_greeted_and_what_the_operator_set_stays(stack: Stack):
+    variables = stack.folder / f"inventory/{STACK}/group_vars/all.yml"
+    variables.parent.mkdir()
+    variables.write_text("---\nswarm_endpoint_mode: dnsrr\n")
+    ran = stack.fab("scale", "--stack", STACK, "--workers", "2")
+    assert "cbm-mt-worker-2 | SUCCESS" in ran.said
+    assert "cbm-mt-worker-1 | SUCCESS" not in ran.said
+    mode = ansible(stack, "cbm-mt-worker-2", "-m", "debug", "-a", "var=swarm_endpoint_mode")
+    assert '"swarm_endpoint_mode": "dnsrr"' in mode.said
+    stack.fab("down-workers", "--stack", STACK)
+    assert {host["name"] for host in stack.outputs()["hosts"]} == {
+        "cbm-mt-api",
+        "cbm-mt-database",
+        "cbm-mt-manager",
+    }
 
 
 def test_what_stands_on_a_data_volume_outlives_its_server(stack: Stack):

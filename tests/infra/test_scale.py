@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +13,22 @@ from tests.infra.stack import ROOT, Stack
 STACK = "lu"
 RESULTS = ROOT / "build/infra.json"
 
+Stages = dict[str, float]
+"""What was done -> the seconds it took."""
+
 
 @pytest.fixture(scope="module")
-def stack(new_stack: Callable[..., Stack], small: dict[str, Any]) -> Stack:
+def stages() -> Iterator[Stages]:
+    """Filled by the tests; at the end they are written and printed."""
+    stages: Stages = {}
+    yield stages
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({name: round(s, 1) for name, s in stages.items()}, indent=2))
+    print(RESULTS.read_text())
+
+
+@pytest.fixture(scope="module")
+def stack(new_stack: Callable[..., Stack], small: dict[str, Any], stages: Stages) -> Stack:
     """One host for all but the workers, and none of these yet; up."""
     kinds = ["database", "manager", "api"]
     hosts = {
@@ -28,7 +41,7 @@ def stack(new_stack: Callable[..., Stack], small: dict[str, Any]) -> Stack:
         "cache": {"size_gb": 1, "type": "ssd"},
     }
     stack = new_stack(STACK, small | {"hosts": hosts, "volumes": volumes})
-    stack.up()
+    stages["nothing to 1 host"] = stack.up().took_s
     return stack
 
 
@@ -49,18 +62,18 @@ def workers(project: Project) -> dict[str, str]:
 
 
 def test_scaling_makes_and_removes_whole_workers_and_touches_no_other(
-    stack: Stack, project: Project
+    stack: Stack, project: Project, stages: Stages
 ):
     before = counted(project)
     others = project.ids("Instance")
-    scale(stack, 8)
+    stages["0 to 8 workers"] = scale(stack, 8)
     eight = workers(project)
     assert set(eight) == {f"cbm-{STACK}-worker-{n}" for n in range(1, 9)}
     added = counted(project) - before
     assert added == {"Instance": 8, "Port": 8, "Volume": 8, "VolumeAttach": 8}
     addresses = {p.fixed_ips[0]["ip_address"] for p in project.cloud.network.ports()}
     assert {f"10.20.0.{n}" for n in range(100, 108)} <= addresses
-    scale(stack, 2)
+    stages["8 to 2 workers"] = scale(stack, 2)
     two = workers(project)
     assert two == {name: eight[name] for name in sorted(eight)[:2]}
     assert others.items() <= project.ids("Instance").items()
@@ -69,19 +82,20 @@ def test_scaling_makes_and_removes_whole_workers_and_touches_no_other(
 
 
 @pytest.mark.full
-def test_twenty_workers_with_ports_and_volumes_take_the_told_time(stack: Stack, project: Project):
-    stages = {"none to 20 workers": scale(stack, 20)}
-    assert len(workers(project)) == 20
-    stages["up that changes nothing"] = stack.up().took_s
-    stages["20 to none"] = scale(stack, 0)
-    assert workers(project) == {}
+def test_twenty_workers_with_ports_and_volumes_come_and_go(
+    stack: Stack, project: Project, stages: Stages
+):
+    scale(stack, 0)
+    before = counted(project)
+    stages["0 to 20 workers"] = scale(stack, 20)
+    added = counted(project) - before
+    assert added == {"Instance": 20, "Port": 20, "Volume": 20, "VolumeAttach": 20}
+    stages["up that changes nothing, 21 hosts"] = stack.up().took_s
+    stages["20 to 0 workers"] = scale(stack, 0)
+    assert counted(project) == before
+
+
+def test_the_end_leaves_only_data(stack: Stack, project: Project, stages: Stages):
     stages["destroy"] = stack.destroy().took_s
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({name: round(s, 1) for name, s in stages.items()}, indent=2))
-    print(RESULTS.read_text())
-
-
-def test_the_end_leaves_only_data(stack: Stack, project: Project):
-    stack.destroy()
     assert project.left() == []
     assert project.ids("Volume").keys() == {f"cbm-{STACK}-database", f"cbm-{STACK}-backup"}
