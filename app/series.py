@@ -38,6 +38,9 @@ OBSERVED = f"""
            OR ({_CLEAR}) >= %(cloudfree)s::double precision * ({_SEEN}))"""
 """What a `Selection` picks, by its names and params."""
 
+_ASKED = {"pid": "integer", "start": "date", "end": "date", "cloudfree": "double precision"}
+"""What differs from question to question about one parcel, in SQL's types."""
+
 _OF_PARCEL = " AND r.pid = %(pid)s ORDER BY r.obstime, r.obsid"
 
 _OBSERVATIONS = (
@@ -129,7 +132,8 @@ def time_series(
         classes=list(CLASSES),
         statistics=statistics,
     )
-    found = db.rows(conn, statement, {"pid": pid, **selection.params(campaign, kind, scl=scl)})
+    asked = {"pid": pid, **selection.params(campaign, kind, scl=scl)}
+    found = db.prepared_rows(conn, statement, _ASKED, asked)
     rows = [row for observation in found for row in _long(observation, bands)]
     rows.sort(key=itemgetter(0, 1))
     table = columns(["date_part", "band", *STATISTICS, "hist", "reference"], rows)
@@ -150,7 +154,8 @@ def scl_series(
     pid = internal_pid(conn, campaign, code)
     view = selection.view(campaign, "s2")
     statement = named(_HISTOGRAMS, campaign, observations=view, classes=list(CLASSES))
-    found = db.rows(conn, statement, {"pid": pid, **selection.params(campaign, "s2", scl=True)})
+    asked = {"pid": pid, **selection.params(campaign, "s2", scl=True)}
+    found = db.prepared_rows(conn, statement, _ASKED, asked)
     rows = [(row.obsid, _hist(row[2:]), row.reference) for row in found]
     return without(columns(["obsid", "hist", "reference"], rows), reference=ref)
 
@@ -161,14 +166,7 @@ def bands_of(conn: db.Connection, kind: str, only: str | None = None) -> list[tu
     Raises:
         ParameterError: the kind has no such band.
     """
-    known = [
-        (row.name, row.jrc_name)
-        for row in db.rows(
-            conn,
-            "SELECT name, jrc_name FROM public.band WHERE kind = %s ORDER BY position",
-            (kind,),
-        )
-    ]
+    known = [(row.name, row.jrc_name) for row in db.rows(conn, _BANDS, (kind,))]
     wanted = [(name, jrc) for name, jrc in known if only in (None, jrc)]
     if not wanted:
         names = ", ".join(sorted(jrc for _, jrc in known))

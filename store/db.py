@@ -3,18 +3,19 @@
 Where the database is and who asks comes from libpq's PG* variables alone.
 """
 
+import hashlib
 import queue
 import select
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, AsIs
 from psycopg2.extras import Json, NamedTupleCursor, execute_values
 
 from store.errors import ConfigError, DatabaseError
@@ -31,15 +32,27 @@ __all__ = [
     "execute",
     "insert_many",
     "one",
+    "prepared_rows",
     "rows",
     "transaction",
 ]
 
-Connection: TypeAlias = psycopg2.extensions.connection
 Params = Sequence[Any] | dict[str, Any] | None
 Statement = str | sql.Composable
 
 _AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError)
+
+_PREPARED_MOST = 100
+"""Statements that a connection keeps; plans of wide ones take some 100 KB each in the server."""
+
+
+class Connection(psycopg2.extensions.connection):
+    """A connection, and the names of the statements that its server keeps for it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As psycopg2's."""
+        super().__init__(*args, **kwargs)
+        self.prepared: set[str] = set()
 
 
 def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> Connection:
@@ -63,6 +76,7 @@ def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> 
             client_encoding="UTF8",
             keepalives_idle=30,
             cursor_factory=NamedTupleCursor,
+            connection_factory=Connection,
         )
     except _AWAY as error:
         raise DatabaseError(f"cannot connect to the database: {str(error).strip()}") from error
@@ -156,6 +170,35 @@ def rows(conn: Connection, statement: Statement, params: Params = None) -> list[
     """Return all rows of a query as named tuples."""
     with _translated(), conn.cursor() as cursor:
         cursor.execute(statement, params)
+        return list(cursor.fetchall())
+
+
+def prepared_rows(
+    conn: Connection, statement: Statement, types: Mapping[str, str], params: Mapping[str, Any]
+) -> list[Any]:
+    """Return all rows of a query whose plan the server keeps for this connection.
+
+    For wide queries of few rows, whose planning costs more than their work. They need a session
+    of their own: no pooler that lends one by transactions.
+
+    Args:
+        conn: an open connection.
+        statement: the query, with named parameters.
+        types: SQL types of those parameters that differ from call to call.
+        params: values of all; the others' become part of the plan.
+    """
+    places = {name: AsIs(f"${number}") for number, name in enumerate(types, 1)}
+    with _translated(), conn.cursor() as cursor:
+        text = cursor.mogrify(statement, {**params, **places})
+        name = f"q{hashlib.sha256(text).hexdigest()[:32]}"
+        if name not in conn.prepared:
+            if len(conn.prepared) >= _PREPARED_MOST:
+                cursor.execute("DEALLOCATE ALL")
+                conn.prepared.clear()
+            cursor.execute(f"PREPARE {name} ({', '.join(types.values())}) AS ".encode() + text)
+            conn.prepared.add(name)
+        values = ", ".join(f"%({given})s" for given in types)
+        cursor.execute(f"EXECUTE {name} ({values})", params)
         return list(cursor.fetchall())
 
 

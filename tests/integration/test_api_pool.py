@@ -4,9 +4,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from psycopg2.errors import DivisionByZero
 
 from store import db
-from store.errors import DatabaseError
+from store.errors import ConfigError, DatabaseError
 
 BACKEND = "SELECT pg_backend_pid() AS pid"
 
@@ -91,3 +92,42 @@ def test_a_server_that_is_away_is_an_error_each_time_and_takes_no_place(database
     for _ in range(3):
         with pytest.raises(DatabaseError, match="cannot connect"):
             backend(pool)
+
+
+PAIR = "SELECT %(one)s AS one, %(other)s AS other, %(one)s IS NULL AS missing"
+
+
+def kept(conn: db.Connection) -> int:
+    return db.one(conn, "SELECT count(*) FROM pg_prepared_statements").count
+
+
+def test_a_prepared_query_has_the_rows_of_a_plain_one_and_one_plan_for_all_values(database):
+    for one in (7, None, -1, 2_000_000_000):
+        for other in ("x", "it's $1 %s", None):
+            params = {"one": one, "other": other}
+            made = db.prepared_rows(database, PAIR, {"one": "integer", "other": "text"}, params)
+            assert [tuple(row) for row in made] == [(one, other, one is None)]
+            assert made[0].missing is (one is None)
+    assert kept(database) == 1
+
+
+def test_values_that_are_not_named_as_different_are_part_of_the_plan(database):
+    for other in ("a", "b", "a"):
+        params = {"one": 1, "other": other}
+        assert db.prepared_rows(database, PAIR, {"one": "integer"}, params)[0].other == other
+    assert kept(database) == 2
+
+
+def test_a_connection_keeps_a_bounded_number_of_plans(database):
+    for number in range(250):
+        params = {"one": number, "other": number}
+        assert db.prepared_rows(database, PAIR, {"one": "integer"}, params)[0].other == number
+        assert kept(database) <= 100
+
+
+def test_a_query_that_cannot_be_prepared_or_run_leaves_the_connection_fit(database):
+    for statement in ("SELECT nothing FROM nowhere", "SELECT 1 / %(one)s"):
+        for _ in range(2):
+            with pytest.raises((ConfigError, DivisionByZero)):
+                db.prepared_rows(database, statement, {"one": "integer"}, {"one": 0})
+    assert db.prepared_rows(database, "SELECT 1 / %(one)s AS n", {"one": "integer"}, {"one": 1})
