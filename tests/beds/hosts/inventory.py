@@ -62,13 +62,21 @@ def made(lab: Path) -> dict[str, Any]:
         stack["all"]["hosts"][name] = variables
     known = f"-o UserKnownHostsFile={lab / 'known_hosts'}"
     gateway = f"{next(iter(stack['all']['hosts'].values()))['cbm_address'].rpartition('.')[0]}.1"
+    proxy = f"http://{_gateway(lab)}:3142"
     stack["all"]["vars"] |= BED | {
+        "registry_build_arguments": {"http_proxy": proxy, "https_proxy": proxy},
         "ansible_user": "debian",
         "ansible_ssh_private_key_file": str(lab.parent / "id_ed25519"),
         "ansible_ssh_common_args": known,
         "common_ssh_from": [gateway],
     }
     return stack
+
+
+def _gateway(lab: Path) -> str:
+    """Where the bed's package proxy listens: the first address of the hosts' network."""
+    address = (lab / "hosts").read_text().split()[0]
+    return address.rpartition(".")[0] + ".1"
 
 
 if __name__ == "__main__":
