@@ -225,7 +225,7 @@ class Place:
     volumes: Volumes
     eodata_id: str | None
     key_pair: openstack.compute.Keypair
-    spread: openstack.compute.ServerGroup
+    apart: Mapping[int, openstack.compute.ServerGroup]
     failed: Set[str]
 
 
@@ -289,7 +289,6 @@ class Server(pulumi.ComponentResource):
         hosts, and must not replace a database. One that never started is made anew.
         """
         name = self.labels.name(self.host.name)
-        apart = openstack.compute.InstanceSchedulerHintArgs(group=self.place.spread.id)
         first_boot = ["imageId", "imageName", "userData", "keyPair", "schedulerHints"]
         return openstack.compute.Instance(
             f"{self.host.name}-server",
@@ -301,7 +300,9 @@ class Server(pulumi.ComponentResource):
             user_data=user_data(name, self.labels.settings.public_key),
             config_drive=True,
             availability_zone=self.labels.settings.zone,
-            scheduler_hints=[apart] if self.host.spread else None,
+            scheduler_hints=[{"group": self.place.apart[self.host.apart].id}]
+            if self.host.apart
+            else None,
             metadata=self.labels.metadata | {"cbm_kinds": ",".join(self.host.kinds)},
             opts=ResourceOptions(
                 parent=self,
@@ -368,12 +369,7 @@ class Appliance:
                 public_key=settings.public_key,
                 opts=_made_whole(),
             ),
-            spread=openstack.compute.ServerGroup(
-                "workers",
-                name=labels.name("workers"),
-                policies="soft-anti-affinity",
-                opts=_made_whole(),
-            ),
+            apart=_server_groups(labels, hosts),
             failed=found.failed,
         )
         self.servers = [Server(host, labels, place) for host in hosts]
@@ -408,6 +404,21 @@ class Appliance:
                 for volume in server.host.volumes
             },
         }
+
+
+def _server_groups(
+    labels: Labels, hosts: tuple[Host, ...]
+) -> dict[int, openstack.compute.ServerGroup]:
+    """The groups of workers that are kept apart where the cloud can, by number."""
+    return {
+        number: openstack.compute.ServerGroup(
+            f"workers-{number}",
+            name=labels.name(f"workers-{number}"),
+            policies="soft-anti-affinity",
+            opts=_made_whole(),
+        )
+        for number in sorted({host.apart for host in hosts if host.apart})
+    }
 
 
 def _bucket(name: str, labels: Labels) -> None:

@@ -35,6 +35,8 @@ class Host:
         public: it has a floating IP.
         bastion: it answers ssh from the operators' networks.
         eodata: it is on the provider's data network too.
+        apart: it is a worker and nothing else: the number of the server group whose hosts are kept
+            apart from each other where the cloud can.
     """
 
     name: str
@@ -46,11 +48,11 @@ class Host:
     public: bool
     bastion: bool
     eodata: bool
+    apart: int | None
 
-    @property
-    def spread(self) -> bool:
-        """It is a worker and nothing else: to be kept apart from its like."""
-        return self.kinds == (WORKER,)
+
+GROUP_SIZE = 10
+"""Servers in a server group: more are refused wherever the provider has not raised nova's quota."""
 
 
 def hosts(settings: Settings) -> tuple[Host, ...]:
@@ -69,7 +71,8 @@ def workers(settings: Settings) -> Pool | None:
 
 def _host(settings: Settings, pool: Pool, number: int) -> Host:
     kinds = [KINDS[kind] for kind in pool.kinds]
-    name = f"{pool.name}-{number}" if pool.kinds == (WORKER,) else pool.name
+    worker_only = pool.kinds == (WORKER,)
+    name = f"{pool.name}-{number}" if worker_only else pool.name
     security = dict.fromkeys([MEMBER, *(group for kind in kinds for group in kind.security)])
     duties = [duty for kind in kinds for duty in kind.volumes]
     return Host(
@@ -82,6 +85,7 @@ def _host(settings: Settings, pool: Pool, number: int) -> Host:
         public=any(kind.public for kind in kinds),
         bastion=BASTION in pool.kinds,
         eodata=any(kind.eodata for kind in kinds) and settings.network.eodata is not None,
+        apart=(number - 1) // GROUP_SIZE + 1 if worker_only else None,
     )
 
 

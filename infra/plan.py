@@ -9,7 +9,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ OBSERVATIONS_A_YEAR = 150
 """Sentinel-2 observations of a parcel in a year, the upper end of the Netherlands' 73 to 150."""
 BANDS = 7
 """Values stored of an observation, SCL's histogram counted as one."""
-DATABASE_SIGNATURES_PER_S = 0.8e6
-"""Signatures a second that one database takes in (0.83 to 1.4 million measured)."""
 SPARE = 2.0
 """Volumes are this much larger than the tables: WAL, indexes being built, a second campaign."""
 BACKUPS = 2.0
@@ -41,19 +39,22 @@ class Rates:
     """What a granule costs, and where that is known from.
 
     Attributes:
-        decode_cpu_s: CPU seconds of decoding the layers of a JPEG 2000 granule.
+        decode_cpu_s: CPU seconds of decoding all pixels of a JPEG 2000 granule's layers; where
+            parcels are few, workers decode less.
         reduce_cpu_s: CPU seconds of all else, for `PARCELS_OF_BENCH` parcels.
         signature_bytes: on disk, indexes included.
+        signatures_per_s: that one database takes in.
         source: where these are from.
     """
 
     decode_cpu_s: float
     reduce_cpu_s: float
     signature_bytes: float
+    signatures_per_s: float
     source: str
 
 
-DEFAULTS = Rates(64.9, 0.8, 42.0, "defaults of infra/plan.py (full JPEG 2000 decode)")
+DEFAULTS = Rates(64.9, 0.8, 46.0, 0.8e6, "defaults of infra/plan.py")
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,11 @@ class Plan:
     @property
     def database_h(self) -> float:
         """Hours for which one database is at work storing the year."""
-        return self.signatures / DATABASE_SIGNATURES_PER_S / 3600
+        return self.signatures / self.rates.signatures_per_s / 3600
 
 
 def rates(bench: Path) -> Rates:
-    """What `make bench` measured on this machine; the defaults where it did not.
+    """What `make bench` measured on this machine; the defaults for what it did not.
 
     Raises:
         InfraError: the file is there but is no result of `make bench`.
@@ -123,15 +124,27 @@ def rates(bench: Path) -> Rates:
 
 
 def _measured(details: Mapping[str, Any], bench: Path) -> Rates:
-    found = replace(DEFAULTS, source=f"{bench} (full JPEG 2000 decode)")
-    if "P5" in details:
-        found = replace(found, decode_cpu_s=float(details["P5"]["full decode"]["cpu_s"]))
-    if "P3" in details:
-        ours = details["P3"]["ours, spans cached"]
-        found = replace(found, reduce_cpu_s=float(ours["cpu_s"]) + float(ours["server_cpu_s"]))
-    if "P8" in details:
-        found = replace(found, signature_bytes=float(details["P8"]["bytes_per_signature"]))
-    return found
+    found = {name: _at(details, path) for name, path in _MEASURED.items() if path[0] in details}
+    if not found:
+        return DEFAULTS
+    goals = ", ".join(path[0] for name, path in _MEASURED.items() if name in found)
+    rest = "" if len(found) == len(_MEASURED) else f", what those lack from {DEFAULTS.source}"
+    return replace(DEFAULTS, **found, source=f"{goals} of {bench}{rest}")
+
+
+def _at(details: Any, path: Sequence[str]) -> float:
+    for step in path:
+        details = details[step]
+    return float(details)
+
+
+_MEASURED: Mapping[str, tuple[str, ...]] = {
+    "decode_cpu_s": ("P6", "jp2 decode all", "cpu_s"),
+    "reduce_cpu_s": ("P3", "ours, spans cached", "cpu_s"),
+    "signature_bytes": ("P10", "bytes_per_signature"),
+    "signatures_per_s": ("P8", "ours", "signatures_per_wall_s"),
+}
+"""Where each rate stands in the results of `make bench`: the goal, and the way into its details."""
 
 
 def plan(
@@ -239,7 +252,7 @@ def whole_eu(one: Plan, eu: Plan) -> str:
             f"them is all it takes; {_decoding(eu):.0%} of their time is decoding JPEG 2000, which "
             "COGs, or a decoded copy kept for the next time, would save.",
             "database": f"{eu.database_gb:,} GB, and {eu.database_h:,.0f} h of storing at "
-            f"{DATABASE_SIGNATURES_PER_S:,.0f} signatures/s: {_databases(eu)}",
+            f"{eu.rates.signatures_per_s:,.0f} signatures/s: {_databases(eu)}",
             "network": f"{eu.granules * GRANULE_GB / 1000:,.0f} TB of granules, "
             f"{download_gbit_s:,.1f} Gbit/s until the deadline: workers belong to the scenes.",
             "so": "one appliance per Member State, as this is built: "

@@ -176,6 +176,7 @@ def needs(settings: Settings, flavors: Mapping[str, Any]) -> Counter[str]:
     hosts = layout.hosts(settings)
     known = [flavors[host.flavor] for host in hosts if host.flavor in flavors]
     volumes = [volume for host in hosts for volume in host.volumes]
+    groups_of_servers = Counter(host.apart for host in hosts if host.apart)
     rules = openings(settings)
     groups = {rule.group for rule in rules}
     return Counter(
@@ -183,7 +184,8 @@ def needs(settings: Settings, flavors: Mapping[str, Any]) -> Counter[str]:
             "instances": len(hosts),
             "cores": sum(flavor.vcpus for flavor in known),
             "ram (MB)": sum(flavor.ram for flavor in known),
-            "server groups": 1,
+            "server groups": len(groups_of_servers),
+            "servers in a server group": max(groups_of_servers.values(), default=0),
             "volumes": len(volumes),
             "gigabytes": sum(volume.disk.size_gb for volume in volumes),
             "networks": 1,
@@ -265,6 +267,7 @@ def _free(cloud: Connection) -> dict[str, tuple[int, int]]:
         "cores": (compute.total_cores, compute.total_cores_used),
         "ram (MB)": (compute.total_ram, compute.total_ram_used),
         "server groups": (compute.server_groups, compute.server_groups_used),
+        "servers in a server group": (compute.server_group_members, 0),
         "volumes": (volumes.max_total_volumes, volumes.total_volumes_used),
         "gigabytes": (volumes.max_total_volume_gigabytes, volumes.total_gigabytes_used),
         **{name: _network_quota(detail) for name, detail in _details(network)},

@@ -83,7 +83,7 @@ def test_the_example_price_table_is_one(tmp_path: Path) -> None:
 
 def planned(granules: int, deadline_h: float) -> plan.Plan:
     """3600 CPU s a granule, nothing else: as many CPU hours as granules."""
-    rates = plan.Rates(3600.0, 0.0, 40.0, "by hand")
+    rates = plan.Rates(3600.0, 0.0, 40.0, 0.8e6, "by hand")
     worker = plan.Worker("eo2.xlarge", 4, 0.1)
     return plan.plan(1_000_000, granules, deadline_h, worker, PRICES, rates)
 
@@ -117,10 +117,14 @@ def test_the_planned_configuration_is_a_right_one() -> None:
 
 def test_rates_are_the_benchs_where_it_measured(tmp_path: Path) -> None:
     assert plan.rates(tmp_path / "bench.json") == plan.DEFAULTS
-    result = {"id": "P5", "details": {"full decode": {"cpu_s": 77.5}}}
-    (tmp_path / "bench.json").write_text(json.dumps([result]))
+    others = {"id": "A1", "details": {}}
+    (tmp_path / "bench.json").write_text(json.dumps([others]))
+    assert plan.rates(tmp_path / "bench.json") == plan.DEFAULTS
+    result = {"id": "P6", "details": {"jp2 decode all": {"cpu_s": 77.5}}}
+    (tmp_path / "bench.json").write_text(json.dumps([others, result]))
     found = plan.rates(tmp_path / "bench.json")
     assert (found.decode_cpu_s, found.reduce_cpu_s) == (77.5, plan.DEFAULTS.reduce_cpu_s)
+    assert found.source.startswith("P6 of ")
     (tmp_path / "bench.json").write_text("{}[")
     with pytest.raises(InfraError, match="not a result of `make bench`"):
         plan.rates(tmp_path / "bench.json")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_one_machine_may_be_everything() -> None:
     kinds = ["worker", "hub", "api", "manager", "database"]
     values["hosts"] = {"all": {"kinds": kinds, "flavor": "hm.large"}}
     (host,) = layout.hosts(settings.validated("lu", values))
-    assert (host.name, host.public, host.bastion, host.spread) == ("all", True, True, False)
+    assert (host.name, host.public, host.bastion, host.apart) == ("all", True, True, None)
     assert [volume.name for volume in host.volumes] == ["database", "backup"]
     assert host.security == ("member", "database", "bastion", "swarm", "manager", "web")
 
@@ -137,3 +138,11 @@ def test_a_cache_volume_is_each_workers_own_and_is_not_kept() -> None:
         "worker-1-cache": False,
         "worker-2-cache": False,
     }
+
+
+def test_workers_are_kept_apart_in_groups_as_large_as_clouds_allow() -> None:
+    values = example("nl")
+    values["hosts"]["worker"]["count"] = 21
+    hosts = layout.hosts(settings.validated("nl", values))
+    groups = Counter(host.apart for host in hosts if host.apart)
+    assert groups == {1: 10, 2: 10, 3: 1}
