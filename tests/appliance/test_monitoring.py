@@ -1,0 +1,185 @@
+"""The watch on real hosts: it sees all of them, nobody else does, alerts come and go, reports hold no secret."""
+
+import json
+import shlex
+import tarfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.appliance.conftest import Appliance
+
+METRICS = "/var/lib/cbm/metrics"
+
+
+def ask(manager: Host, path: str) -> Any:
+    """Prometheus' answer, as its own host gets it."""
+    return json.loads(manager.check_output(f"curl -sS http://127.0.0.1:9090/api/v1/{path}"))["data"]
+
+
+def value(manager: Host, query: str) -> float | None:
+    command = f"curl -sS http://127.0.0.1:9090/api/v1/query --data-urlencode query={{}}"
+    found = json.loads(manager.check_output(command.format(shlex.quote(query))))["data"]["result"]
+    return float(found[0]["value"][1]) if found else None
+
+
+def wait_for(asked: Callable[[], bool], seconds: float = 150) -> None:
+    end = time.monotonic() + seconds
+    while not asked():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(5)
+
+
+@pytest.fixture
+def manager(appliance: Appliance) -> Host:
+    return appliance.host("monitoring")
+
+
+def test_every_host_service_and_rule_is_watched(appliance, manager):
+    wait_for(lambda: all(t["health"] == "up" for t in ask(manager, "targets")["activeTargets"]))
+    targets = ask(manager, "targets")["activeTargets"]
+    seen = {(t["labels"]["job"], t["labels"]["instance"]) for t in targets}
+    assert {
+        *(("host", name) for name in appliance.names("common")),
+        *(("database", name) for name in appliance.names("postgis")),
+        *(("api", name) for name in appliance.names("api")),
+    } <= seen
+    rules = [rule for group in ask(manager, "rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 30
+    assert {rule["health"] for rule in rules} == {"ok"}
+
+
+def test_the_database_tells_its_figures_and_the_queues(manager):
+    wait_for(lambda: value(manager, "pg_up") == 1)
+    assert value(manager, "pg_settings_max_connections") >= 20
+    assert value(manager, "cbm_wal_waiting_files") is not None
+    assert value(manager, "pg_exporter_last_scrape_error") == 0
+    assert value(manager, "max(pg_exporter_user_queries_load_error) or vector(0)") == 0
+
+
+def test_monitoring_reads_no_table_of_ours(appliance):
+    database = appliance.host("postgis")
+    for table in ("public.scene", "public.work", "public.api_user", "public.api_audit"):
+        asked = f"SELECT has_table_privilege('monitor', '{table}', 'SELECT')"
+        answer = database.run(f'runuser -u postgres -- psql -AtXd cbm -c "{asked}"')
+        assert answer.stdout.strip() == "f", (table, answer.stderr)
+
+
+def test_exporters_let_the_manager_in_and_nobody_else(appliance, manager):
+    doors = [(name, 9100) for name in appliance.names("common")]
+    doors += [(name, 9187) for name in appliance.names("postgis")]
+    watcher = appliance.names("monitoring")[0]
+    for name, port in doors:
+        assert manager.run(f"timeout 5 bash -c '</dev/tcp/{name}/{port}'").succeeded, (name, port)
+        for other in set(appliance.names("common")) - {watcher, name}:
+            knocked = appliance.named(other).run(f"timeout 3 bash -c '</dev/tcp/{name}/{port}'")
+            assert knocked.failed, f"{other} reaches {name}:{port}"
+
+
+def test_exporters_speak_tls_by_the_appliances_authority(appliance, manager):
+    authority = "--cacert /etc/cbm/tls/authority.crt"
+    for name in appliance.names("common"):
+        plain = manager.run(f"curl -sS --fail --max-time 5 http://{name}:9100/metrics")
+        assert plain.failed
+        told = manager.check_output(
+            f"curl -sS --fail --max-time 5 {authority} https://{name}:9100/metrics"
+        )
+        assert "node_memory_MemAvailable_bytes" in told
+        assert "cbm_certificate_not_after_seconds" in told
+
+
+def test_prometheus_is_reached_by_its_own_host_alone(appliance, manager):
+    page = manager.check_output("curl -sS --fail http://127.0.0.1:9090/user/")
+    assert "<title>CbM appliance</title>" in page
+    address = appliance.variables(appliance.names("monitoring")[0])["cbm_address"]
+    for port in (9090, 9093):
+        assert manager.run(f"timeout 3 bash -c '</dev/tcp/{address}/{port}'").failed
+
+
+def test_an_alert_fires_reaches_alertmanager_and_resolves(appliance, manager):
+    database = appliance.host("postgis")
+    instance = appliance.names("postgis")[0]
+
+    def firing() -> bool:
+        alerts = manager.check_output("curl -sS http://127.0.0.1:9093/api/v2/alerts?active=true")
+        return any(
+            (a["labels"]["alertname"], a["labels"].get("path"))
+            == ("CertificateExpired", "/old.crt")
+            and a["labels"]["instance"] == instance
+            and "playbooks/rotate.yml" in a["annotations"]["description"]
+            for a in json.loads(alerts)
+        )
+
+    assert not firing()
+    line = 'cbm_certificate_not_after_seconds{path=\\"/old.crt\\"} 1000'
+    database.check_output(f'echo "{line}" > {METRICS}/test.prom')
+    try:
+        wait_for(firing)
+    finally:
+        database.check_output(f"rm {METRICS}/test.prom")
+    wait_for(lambda: not firing(), seconds=400)
+
+
+def test_an_old_backup_is_noticed_until_there_is_a_new_one(appliance, manager):
+    name = appliance.names("monitoring")[0]  # a host whose figures role backup does not write
+    path = f"{METRICS}/test.prom"
+
+    def noticed() -> bool:
+        found = value(manager, f'ALERTS{{alertname="BackupOld", instance="{name}"}}')
+        return found == 1
+
+    def backed_up(seconds_ago: int) -> None:
+        then = f"$(($(date +%s) - {seconds_ago}))"
+        manager.check_output(f'echo "cbm_backup_last_success_seconds {then}" > {path}')
+
+    assert not noticed()
+    try:
+        backed_up(30 * 3600)
+        wait_for(noticed)
+        backed_up(60)
+        wait_for(lambda: not noticed())
+    finally:
+        manager.check_output(f"rm {path}")
+
+
+@pytest.fixture
+def report(appliance: Appliance) -> dict[str, str]:
+    """What facts.yml packs: file name -> text."""
+    line = (
+        f"refused {appliance.secret('database_monitor')} password=hunter2 https://u:pw1@h/q?pid=NL7"
+    )
+    appliance.host("common").check_output(f"logger -p user.err 'canary {line}'")
+    before = set(appliance.inventory.parent.glob("support-*.tar.gz"))
+    appliance.play("facts.yml")
+    (packed,) = set(appliance.inventory.parent.glob("support-*.tar.gz")) - before
+    with tarfile.open(packed) as archive:
+        texts = {
+            member.name.rsplit("/", 1)[-1]: archive.extractfile(member).read().decode()
+            for member in archive.getmembers()
+            if member.isfile()
+        }
+    assert packed.stat().st_mode & 0o077 == 0
+    packed.unlink()
+    return texts
+
+
+def test_a_report_of_trouble_tells_of_every_host_but_no_secret_and_no_parcel(appliance, report):
+    assert report.keys() == {f"{name}.txt" for name in appliance.names("common")}
+    for text in report.values():
+        for title in ("Disks", "Certificate /etc/cbm/tls/host.crt", "Errors in the journal"):
+            assert f"== {title}\n" in text
+        assert "PRIVATE KEY" not in text
+    heard = [line for line in report[f"{appliance.names('common')[0]}.txt"].splitlines()
+             if "canary refused" in line]  # fmt: skip
+    assert heard
+    secret = appliance.secret("database_monitor")
+    assert len(secret) >= 20
+    for word in (secret, "hunter2", "pw1", "NL7"):
+        assert not [name for name, text in report.items() if word in text], word
+    database = report[f"{appliance.names('postgis')[0]}.txt"]
+    assert "0006_monitoring.sql" in database
+    assert "== Queue\n" in database
+    assert "== Alerts\n" in report[f"{appliance.names('monitoring')[0]}.txt"]
