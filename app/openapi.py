@@ -7,6 +7,7 @@ from typing import Any
 
 from app.parameters import REQUIRED, Parameter
 from app.route import FORM, JSON, Answer, Route, Who
+from app.sessions import COOKIE
 
 _DESCRIPTION = (
     "Statistics of Sentinel-1 and -2 scenes by agricultural parcel, with the paths and parameters "
@@ -42,7 +43,7 @@ _ERROR = {
 _SECURITY = {
     "basic": {"type": "http", "scheme": "basic"},
     "token": {"type": "http", "scheme": "bearer"},
-    "session": {"type": "apiKey", "in": "cookie", "name": "session"},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
 }
 
 _TEXT = "text"

@@ -74,7 +74,8 @@ class File:
     def reply(self) -> Reply:
         """The answer that is the file."""
         etag = f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
-        return Reply(HTTPStatus.OK, self.body, self.content_type, {"ETag": etag})
+        headers = {"ETag": etag, "Vary": "Accept-Encoding"}
+        return Reply(HTTPStatus.OK, self.body, self.content_type, headers)
 
     @cached_property
     def squeezed(self) -> Reply:

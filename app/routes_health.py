@@ -50,7 +50,6 @@ ROUTES = (
         who=Who.ANYONE,
         answers=(_status("ready"),),
         audited=False,
-        counted=False,
         tag="health",
     ),
     Route(

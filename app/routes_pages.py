@@ -17,6 +17,7 @@ from app.replies import Reply
 from app.route import FORM, JSON, LOGIN, Answer, Call, Part, Route, Who
 from app.series import CLEAR_CLASSES
 from app.sessions import Sessions
+from store.errors import NotFoundError
 
 _PNG = "image/png"
 _TILE_PX = 256
@@ -129,6 +130,8 @@ def _campaigns(call: Call) -> Reply:
 
 def _background(call: Call) -> Reply:
     place = tiles.Place(*(call.asked[name] for name in ("z", "x", "y")))
+    if not place.exists:
+        raise NotFoundError(f"zoom {place.z} has no such tile")
     studio = call.part(Studio)
     source = studio.sources.choose(studio.sources.default)
     image = studio.image(Background(source, *place.centre, _TILE_PX, place.ground_m, "png"))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
+from threading import BoundedSemaphore
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ from app.sessions import Sessions
 from app.settings import ApiSettings
 from app.users import Gate, User, claimed_name
 from store import db
-from store.errors import ObjectStoreError
+from store.errors import DatabaseError, ObjectStoreError
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Service:
         self._parts: dict[type[Any], Any] = {type(part): part for part in parts}
         self._gate = Gate(self._limits)
         self._audit = Audit(pool, settings.audit_days)
+        # Readers may be slow: half of the threads and connections stay for short answers.
+        self._streams = BoundedSemaphore(max(1, settings.threads // 2))
 
     @classmethod
     def of(
@@ -89,7 +92,7 @@ class Service:
         headers = exchange.route.headers if exchange.route else API_HEADERS
         reply = replace(reply, headers={**headers, **reply.headers})
         if isinstance(reply.body, _Streamed):
-            reply.body.ended = lambda failed: self._note(
+            reply.body.ended = lambda failed: self._ended(
                 exchange, HTTPStatus.INTERNAL_SERVER_ERROR if failed else reply.status
             )
         else:
@@ -102,7 +105,7 @@ class Service:
             reply = self._answer(exchange)
             if isinstance(reply.body, bytes):
                 return reply
-            return replace(reply, body=_Streamed(reply.body))
+            return replace(reply, body=self._begun(reply.body))
         except UnauthenticatedError as error:
             return _unauthenticated(exchange, error)
         except Exception as error:
@@ -110,6 +113,24 @@ class Service:
             if reply.status is HTTPStatus.SERVICE_UNAVAILABLE and _looks(exchange):
                 return pages.away(reply)
             return reply
+
+    def _begun(self, body: Pieces) -> "_Streamed":
+        """A body whose first piece is there.
+
+        Raises:
+            DatabaseError: too many are on their way already.
+        """
+        if not self._streams.acquire(blocking=False):
+            raise DatabaseError("as many streams are on their way as may be at once")
+        try:
+            return _Streamed(body)
+        except BaseException:
+            self._streams.release()
+            raise
+
+    def _ended(self, exchange: Exchange, status: HTTPStatus) -> None:
+        self._streams.release()
+        self._note(exchange, status)
 
     def _answer(self, exchange: Exchange) -> Reply:
         request = exchange.request

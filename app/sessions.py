@@ -16,7 +16,7 @@ from app.request import Request
 from app.users import User
 from store import db
 
-_COOKIE = "cbm_session"
+COOKIE = "cbm_session"
 _LASTS_S = 12 * 3600
 
 
@@ -78,7 +78,7 @@ def require_own_page(request: Request) -> None:
 def _cookie(request: Request) -> str:
     for pair in (request.header("Cookie") or "").split(";"):
         name, _, value = pair.strip().partition("=")
-        if name == _COOKIE:
+        if name == COOKIE:
             return value
     return ""
 
@@ -95,4 +95,4 @@ def _parts(value: str) -> tuple[str, str, str]:
 def _set_cookie(request: Request, value: str, lasts_s: int) -> dict[str, str]:
     secure = "; Secure" if request.scheme == "https" else ""
     attributes = f"Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Strict{secure}"
-    return {"Set-Cookie": f"{_COOKIE}={value}; {attributes}"}
+    return {"Set-Cookie": f"{COOKIE}={value}; {attributes}"}

@@ -14,7 +14,8 @@ class ApiSettings:
 
     Attributes:
         statement_timeout_s: longest a database statement may take (CBM_STATEMENT_TIMEOUT_S).
-        threads: requests answered at once, and database connections held (CBM_API_THREADS).
+        threads: requests answered at once, half of them streams at most, and database connections
+            held (CBM_API_THREADS).
         rate_per_s: requests a user may make in the long run, per second and host (CBM_RATE_PER_S).
         rate_burst: requests a user may make at once after a rest (CBM_RATE_BURST).
         open_rate_per_s: requests an address may make without proving to be a user (for chips, the

@@ -24,12 +24,16 @@ from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window, from_bounds
 
 from app.chips import looks, outline
+from app.errors import ParameterError
 from store import objects
 from store.errors import ConfigError, NotFoundError, ObjectStoreError
 from store.grid import Grid
 
 _MERCATOR = 3857
 _MERCATOR_EDGE_M = 20037508.342789244
+_MOST_PX = 8192
+"""Sides of what is read of a source at once; only one without overviews has more for an image."""
+
 _DEFAULT_WORD = "google"
 """What the client cbm asks for where its user says nothing: it means the operator's default."""
 
@@ -204,6 +208,7 @@ class Background:
 
         Raises:
             ObjectStoreError: the source does not answer.
+        ParameterError: the source is too fine for so much ground.
         """
         pixels = _read(self.source, self.grid)
         if not pixels.any():
@@ -251,6 +256,8 @@ def _warped(dataset: Any, grid: Grid) -> npt.NDArray[np.uint8]:
     height, width = min(bottom, dataset.height) - top, min(right, dataset.width) - left
     if height <= 0 or width <= 0:
         return pixels
+    if max(height, width) > _MOST_PX:
+        raise ParameterError("extend: the source has no image of so much ground; ask for less")
     window = Window(left, top, width, height)
     bands = (1, 2, 3) if dataset.count >= 3 else (1, 1, 1)
     reproject(

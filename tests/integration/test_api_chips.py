@@ -150,14 +150,28 @@ def filled(cluster, template, tmp_path_factory, ground) -> Iterator[tuple[db.Con
 
 
 def sources(folder: Path, url: str) -> Path:
-    """Two that work, one whose server is gone."""
+    """Two that work, one whose server is gone, one of nothing, in fine pixels without overviews."""
     path = folder / "backgrounds.json"
     named = {
         "national": {"wmts": url + "/wmts", "layer": "ortho"},
         "ortho": {"xyz": url + "/xyz/{z}/{x}/{y}.png", "max_zoom": 19, "attribution": "The Crown"},
         "gone": {"xyz": "http://127.0.0.1:9/{z}/{x}/{y}.png"},
+        "fine": {"raster": str(fine_raster(folder))},
     }
     path.write_text(json.dumps({"default": "ortho", "sources": named}))
+    return path
+
+
+def fine_raster(folder: Path) -> Path:
+    """Some 10 km of 0.5 m pixels around the point; no tile of it is written."""
+    path, half_m = folder / "fine.tif", 5000
+    x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(LON, LAT)
+    transform = rasterio.transform.from_origin(x - half_m, y + half_m, 0.5, 0.5)
+    px = int(half_m / 0.5 * 2)
+    profile = {"driver": "GTiff", "width": px, "height": px, "count": 1, "dtype": "uint8"}
+    rasterio.open(
+        path, "w", **profile, crs=3857, transform=transform, tiled=True, sparse_ok=True
+    ).close()
     return path
 
 
@@ -709,7 +723,7 @@ def test_a_proxy_that_is_not_ours_changes_no_address(filled, tmp_path, monkeypat
 
 def test_info_names_the_sources_that_can_be_asked_for_the_default_first(api):
     named = api.get("/query/info").json()["aois"]["tt"]["tms"]
-    assert named == ["ortho", "national", "gone"]
+    assert named == ["ortho", "national", "gone", "fine"]
     assert api.ask("backgroundByLocation", tms=named[1]).status_code == 200
 
 
@@ -730,6 +744,19 @@ def test_a_parcels_background_has_its_outline_if_asked(api):
     assert [rows.min(), cols.min(), rows.max(), cols.max()] == pytest.approx(
         [150, 150, 250, 250], abs=2
     )
+
+
+def test_more_ground_than_a_source_has_an_image_of_is_refused_not_read(api):
+    asked = {"tms": "fine", "chipsize": 256}
+    assert api.ask("backgroundByLocation", extend=500, **asked).status_code == 404  # all is black
+    answer = api.ask("backgroundByLocation", extend=5000, **asked)
+    assert (answer.status_code, answer.json()["detail"][:7]) == (400, "extend:")
+
+
+def test_a_background_tile_that_no_zoom_has_is_not_found(api):
+    assert api.get("/page/background/3/4/2").status_code in {200, 204}
+    for place in ("0/1/0", "0/500000/0", "3/8/0", "3/0/8"):
+        assert api.get(f"/page/background/{place}").status_code == 404, place
 
 
 def test_a_source_that_is_unknown_shows_nothing_or_is_away_is_said(api):
