@@ -23,7 +23,9 @@ CHECKS = (
 
 _REQUESTS = 20_000
 _ROUNDS = 12
-_EXAMPLES = 400
+_ROUND_S = 300.0
+_EXAMPLES = 100
+_ENDING_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ def explore(
         url: of the API, on loopback.
         auth: name and password.
         folder: where it may leave what it writes.
-        examples: tries of each operation in its fuzzing.
+        examples: tries of each operation in a pass of its fuzzing.
         seed: of what it makes up.
-        max_s: when it stops, seconds.
+        max_s: how long it takes: it passes again and again until then, seconds.
     """
     before = _answered(url)
     done = subprocess.run(
@@ -63,7 +65,7 @@ def explore(
             "--max-time", str(int(max_s)), "--no-color", "--continue-on-failure", "--no-shrink",
             "--generation-database", "none", "--warnings", "off", "--workers", "1",
         ],
-        cwd=folder, capture_output=True, text=True, check=False,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=max_s + _ENDING_S,
     )  # fmt: skip
     after = _answered(url)
     (folder / "schemathesis.log").write_text(done.stdout + done.stderr)
@@ -86,7 +88,7 @@ def run(bench: Bench, wanted: frozenset[str]) -> Iterator[Result]:
         while requests < _REQUESTS and rounds < _ROUNDS:
             rounds += 1
             found = explore(
-                url, (USER, PASSWORD), bench.folder, examples=_EXAMPLES, seed=rounds, max_s=600
+                url, (USER, PASSWORD), bench.folder, examples=_EXAMPLES, seed=rounds, max_s=_ROUND_S
             )
             requests, errors = requests + found.requests, errors + found.server_errors
             undocumented += bool(found.failed)
