@@ -1,4 +1,4 @@
-"""The watch on real hosts: it sees all of them, nobody else does, alerts come and go, reports hold no secret."""
+"""The watch on real hosts: nobody else sees what it sees; alerts come and go; reports are clean."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ def ask(manager: Host, path: str) -> Any:
 
 
 def value(manager: Host, query: str) -> float | None:
-    command = f"curl -sS http://127.0.0.1:9090/api/v1/query --data-urlencode query={{}}"
+    command = "curl -sS http://127.0.0.1:9090/api/v1/query --data-urlencode query={}"
     found = json.loads(manager.check_output(command.format(shlex.quote(query))))["data"]["result"]
     return float(found[0]["value"][1]) if found else None
 
@@ -106,9 +106,9 @@ def test_an_alert_fires_reaches_alertmanager_and_resolves(appliance, manager):
     def firing() -> bool:
         alerts = manager.check_output("curl -sS http://127.0.0.1:9093/api/v2/alerts?active=true")
         return any(
-            (a["labels"]["alertname"], a["labels"].get("path"))
-            == ("CertificateExpired", "/old.crt")
+            a["labels"]["alertname"] == "CertificateExpired"
             and a["labels"]["instance"] == instance
+            and a["labels"]["path"] == "/old.crt"
             and "playbooks/rotate.yml" in a["annotations"]["description"]
             for a in json.loads(alerts)
         )

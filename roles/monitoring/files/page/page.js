@@ -45,6 +45,7 @@ function element(tag, content = [], attributes = {}) {
 const known = (value) => value !== undefined && !Number.isNaN(value);
 const amount = (value) => (known(value) ? Math.round(value).toLocaleString("en") : "–");
 const share = (value) => (known(value) ? `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %` : "–");
+const bytes = (value) => (known(value) ? `${(value / 1e9).toPrecision(3)} GB` : "–");
 const rate = (value) => (known(value) ? `${value.toPrecision(2)} /s` : "–");
 
 function duration(seconds) {
@@ -57,6 +58,11 @@ function duration(seconds) {
 function marked(text, isBad, style = "bad") {
   return element("span", text, isBad ? { class: style } : {});
 }
+
+const listed = (elements) => elements.flatMap((e, i) => (i ? [", ", e] : [e]));
+
+// `Words` between such marks are what one types.
+const typed = (text) => text.split("`").map((part, i) => (i % 2 ? element("code", part) : part));
 
 // head: [title, is a number] per column.
 function table(head, rows, nothing) {
@@ -97,10 +103,10 @@ async function alerts() {
   const verdict = document.getElementById("verdict");
   verdict.textContent = firing.length ? `${firing.length} firing` : "all is well";
   verdict.className = firing.length ? "bad" : "good";
-  document.title = firing.length ? `(${firing.length}) CbM appliance` : "CbM appliance";
+  document.title = (firing.length ? `(${firing.length}) ` : "") + document.querySelector("h1").textContent;
   const rows = firing.map((a) => [
     element("span", a.labels.severity, { class: a.labels.severity === "critical" ? "bad" : "warn" }),
-    element("div", [element("b", a.annotations.summary), element("p", a.annotations.description, { class: "quiet" })]),
+    element("div", [element("b", a.annotations.summary), element("p", typed(a.annotations.description), { class: "quiet" })]),
     duration(Date.now() / 1000 - Date.parse(a.activeAt) / 1000),
   ]);
   return [table([["severity"], ["what, and what to do"], ["for", true]], rows, "None is firing.")];
@@ -126,24 +132,24 @@ async function queue() {
 
 const queueGraphs = () => Promise.all([
   graph("Scenes waiting", 'sum(cbm_work_pieces{state="pending"}) or on() (0 * max(pg_up))', amount),
-  graph("Signatures of the 24 h before", "sum(cbm_done_signatures)", amount),
+  graph("Signatures per day", "sum(cbm_done_signatures)", amount),
 ]);
 
 async function hosts() {
   const found = await byLabels(["instance"], {
     up: 'up{job="host"}',
-    busy: '1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m]))',
-    memory: "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
+    busy: '1 - avg by (instance) (rate(node_cpu_seconds_total{job="host", mode="idle"}[5m]))',
+    memory: '1 - node_memory_MemAvailable_bytes{job="host"} / node_memory_MemTotal_bytes',
     certificate: "min by (instance) (cbm_certificate_not_after_seconds) - time()",
-    failed: 'sum by (instance) (node_systemd_unit_state{state="failed"})',
+    failed: 'sum by (instance) (node_systemd_unit_state{job="host", state="failed"})',
   });
   const disks = await now("1 - node_filesystem_avail_bytes / node_filesystem_size_bytes");
   const rows = found.map((r) => [
     r.instance,
     marked(r.up ? "up" : "down", !r.up),
     share(r.busy), marked(share(r.memory), r.memory > 0.95),
-    disks.filter((d) => d.labels.instance === r.instance).flatMap((d) => [
-      marked(`${d.labels.mountpoint} ${share(d.value)}`, d.value > 0.9), " "]),
+    listed(disks.filter((d) => d.labels.instance === r.instance).map((d) =>
+      marked(`${d.labels.mountpoint} ${share(d.value)}`, d.value > 0.9))),
     marked(amount(r.failed), r.failed > 0),
     marked(duration(r.certificate), r.certificate < 14 * DAY),
   ]);
@@ -158,7 +164,7 @@ async function api() {
   const up = await byLabels(["instance", "port"], { up: 'up{job="api"}' });
   const errors = 'sum(rate(cbm_api_requests_total{status=~"5.."}[1h])) / sum(rate(cbm_api_requests_total[1h]))';
   const rows = [
-    ["answers", up.flatMap((r) => [marked(`${r.instance} ${r.port} ${r.up ? "up" : "down"}`, !r.up), " "])],
+    ["answers", listed(up.map((r) => marked(`${r.instance} ${r.port} ${r.up ? "up" : "down"}`, !r.up)))],
     ["requests", rate(await one("sum(rate(cbm_api_requests_total[10m]))"))],
     ["19 of 20 answered within", duration(await one(P95))],
     ["errors of ours, last hour", share((await one(`${errors} or on() (0 * sum(cbm_api_requests_total))`)))],
@@ -178,7 +184,7 @@ async function database() {
   const rows = [
     ["answers", marked(up === 1 ? "up" : "down", up !== 1)],
     ["connections", `${amount(await one(taken))} of ${amount(await one("max(pg_settings_max_connections)"))}`],
-    ["size", `${((await one('max(pg_database_size_bytes{datname="cbm"})')) / 1e9).toFixed(2)} GB`],
+    ["size", bytes(await one('max(pg_database_size_bytes{datname="cbm"})'))],
     ["WAL files waiting for the archive", amount(await one("sum(cbm_wal_waiting_files)"))],
     ["last good backup", marked(ago(backup), !(backup < 26 * 3600))],
     ["last good restore drill", marked(ago(drill), !(drill < 9 * DAY), "warn")],
@@ -219,5 +225,12 @@ async function refresh() {
   }
 }
 
+async function name() {
+  const { yaml } = await ask("status/config", {});
+  const stack = /^ +stack: (\S+)/m.exec(yaml)?.[1];
+  if (stack) document.querySelector("h1").textContent = `CbM appliance ${stack}`;
+}
+
+name().catch(() => {});
 refresh();
 setInterval(refresh, 30000);
