@@ -57,6 +57,7 @@ class Parameter:
         example: a text for the documentation.
         most: values that may be given, by repeating the name or as an array in a body; with more
             than one the value is a tuple.
+        bare: value when the name stands without a text; None for the default.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Parameter:
     aliases: tuple[str, ...] = ()
     example: Any = None
     most: int = 1
+    bare: Any = None
 
 
 Pairs = Sequence[tuple[str, str]]
@@ -154,6 +156,8 @@ def _by_name(given: Pairs, parameters: Sequence[Parameter]) -> dict[str, list[st
 def _value(parameter: Parameter, given: Mapping[str, Sequence[str]]) -> Any:
     texts = [text for text in given.get(parameter.name, ()) if text]
     if not texts:
+        if parameter.bare is not None and parameter.name in given:
+            return parameter.bare
         if parameter.default is REQUIRED:
             raise ParameterError(f"{parameter.name}: missing ({parameter.meaning})")
         return parameter.default

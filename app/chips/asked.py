@@ -116,7 +116,13 @@ BACKGROUND = (
     ),
     Parameter("tms", "background source; Google means the default one", plain_text, "Google"),
     Parameter("iformat", "form of the image", one_of({"png": "png", "tif": "tif"}), "png"),
-    Parameter("raw", "the image's address as plain text, not a page", plain_text, default=None),
+    Parameter(
+        "raw",
+        "if given at all: the image's address as plain text, not a page",
+        plain_text,
+        default=None,
+        bare="True",
+    ),
 )
 
 

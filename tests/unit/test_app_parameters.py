@@ -101,3 +101,9 @@ def test_a_choice_names_what_there_is_to_choose():
     kinds = parameters.one_of({"s2": "s2", "c1": "c12"})
     assert read(kinds, "C1") == "c12"
     assert refused(kinds, "s3") == "p: 's3' is none of s2, c1"
+
+
+def test_a_name_without_a_text_may_have_a_value_of_its_own():
+    flag = Parameter("raw", "a flag", parameters.plain_text, default=None, bare="yes")
+    asked = {query: parse(query, [flag])["raw"] for query in ("", "raw", "raw=", "raw=no")}
+    assert asked == {"": None, "raw": "yes", "raw=": "yes", "raw=no": "no"}
