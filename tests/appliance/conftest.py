@@ -18,6 +18,10 @@ from tests.beds.hosts.lab import Lab
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: only in `make test-system-full`")
+
+
 @dataclass(frozen=True)
 class Appliance:
     """The hosts under test.
