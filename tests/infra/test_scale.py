@@ -56,6 +56,12 @@ def counted(project: Project) -> Counter[str]:
     return Counter(thing.kind for thing in project.things())
 
 
+def _workers(count: int, groups: int) -> dict[str, int]:
+    """What this many workers are made of."""
+    per_worker = dict.fromkeys(("Instance", "Port", "Volume", "VolumeAttach"), count)
+    return per_worker | {"ServerGroup": groups}
+
+
 def workers(project: Project) -> dict[str, str]:
     servers = project.ids("Instance")
     return {name: server for name, server in servers.items() if "-worker-" in name}
@@ -70,7 +76,7 @@ def test_scaling_makes_and_removes_whole_workers_and_touches_no_other(
     eight = workers(project)
     assert set(eight) == {f"cbm-{STACK}-worker-{n}" for n in range(1, 9)}
     added = counted(project) - before
-    assert added == {"Instance": 8, "Port": 8, "Volume": 8, "VolumeAttach": 8}
+    assert added == _workers(8, groups=1)
     addresses = {p.fixed_ips[0]["ip_address"] for p in project.cloud.network.ports()}
     assert {f"10.20.0.{n}" for n in range(100, 108)} <= addresses
     stages["8 to 2 workers"] = scale(stack, 2)
@@ -89,7 +95,7 @@ def test_twenty_workers_with_ports_and_volumes_come_and_go(
     before = counted(project)
     stages["0 to 20 workers"] = scale(stack, 20)
     added = counted(project) - before
-    assert added == {"Instance": 20, "Port": 20, "Volume": 20, "VolumeAttach": 20}
+    assert added == _workers(20, groups=2)
     stages["up that changes nothing, 21 hosts"] = stack.up().took_s
     stages["20 to 0 workers"] = scale(stack, 0)
     assert counted(project) == before
