@@ -1,0 +1,173 @@
+"""Backups are encrypted, the drill compares all of one, a lost host comes back as it was."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from tests.appliance import s3_door
+from tests.appliance.conftest import Appliance
+from tests.beds.hosts.lab import Lab
+
+
+@pytest.fixture(scope="module")
+def database(appliance: Appliance) -> Host:
+    return appliance.host("backup")
+
+
+def psql(database: Host, statement: str) -> str:
+    """What the superuser is told, on the host."""
+    return str(database.check_output(f'runuser -u postgres -- psql -XAtq cbm -c "{statement}"'))
+
+
+def fingerprint(database: Host) -> dict[str, Any]:
+    """Counts and digests of all tables."""
+    said = database.check_output("runuser -u postgres -- /usr/local/sbin/cbm-backup fingerprint")
+    return dict(json.loads(said))
+
+
+def test_backup_now_is_published_and_encrypted(appliance: Appliance, database: Host) -> None:
+    began = time.time() - 1
+    appliance.play("backup.yml")
+    published = database.file("/var/lib/cbm/metrics/backup.prom").content_string
+    ended = re.search(r"^cbm_backup_last_success_seconds (\d+)", published, re.MULTILINE)
+    assert ended
+    assert int(ended[1]) >= int(began)
+    [stanza] = json.loads(
+        database.check_output("runuser -u postgres -- pgbackrest --stanza=cbm --output=json info")
+    )
+    assert stanza["cipher"] == "aes-256-cbc"
+
+
+def test_secrets_of_the_repository_are_kept(appliance: Appliance, database: Host) -> None:
+    settings = database.file("/etc/pgbackrest.conf")
+    assert (settings.user, settings.group, settings.mode) == ("root", "postgres", 0o640)
+    assert appliance.secret("backup_cipher") in settings.content_string
+    assert appliance.secret("backup_cipher") not in database.check_output("journalctl --no-pager")
+
+
+def test_wal_of_a_write_is_archived_within_the_timeout(database: Host) -> None:
+    psql(database, "CREATE TABLE IF NOT EXISTS pulse (x int); INSERT INTO pulse VALUES (1)")
+    segment = psql(database, "SELECT pg_walfile_name(pg_current_wal_lsn())")
+    deadline = time.monotonic() + 120
+    archived = f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver"
+    while psql(database, archived) != "t":
+        assert time.monotonic() < deadline, f"{segment} is not archived after two minutes"
+        time.sleep(2)
+    psql(database, "DROP TABLE pulse")
+
+
+def test_drill_restores_and_finds_all_equal(appliance: Appliance, database: Host) -> None:
+    said = appliance.play("drill.yml")
+    result = json.loads(database.file("/var/lib/cbm/backup/drill.json").content_string)
+    assert result["differing"] == []
+    assert result["tables"] == len(fingerprint(database)["tables"])
+    assert result["point"] in said
+    assert (
+        "cbm_drill_last_success_seconds"
+        in database.file("/var/lib/cbm/metrics/drill.prom").content_string
+    )
+    assert not database.file("/var/lib/postgresql/drill").exists
+
+
+def test_restore_only_says_what_it_would_do(appliance: Appliance, database: Host) -> None:
+    before = psql(database, "SELECT pg_postmaster_start_time()")
+    said = appliance.play("restore.yml")
+    assert "Nothing is done yet" in said
+    assert "The data of now are kept, in /var/lib/postgresql" in said
+    assert psql(database, "SELECT pg_postmaster_start_time()") == before
+
+
+def test_restore_refuses_what_cannot_be(appliance: Appliance) -> None:
+    with pytest.raises(AssertionError, match="no backup that ended before 2001-01-01"):
+        appliance.play("restore.yml", "-e", json.dumps({"restore_to": "2001-01-01 00:00:00+00"}))
+    with pytest.raises(AssertionError, match="write latest, or a moment"):
+        appliance.play("restore.yml", "-e", json.dumps({"restore_to": "2026-05-01 12:00"}))
+
+
+@pytest.fixture
+def away(appliance: Appliance, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Options that send the backups to a bucket, which outlives the host."""
+    [address] = {str(appliance.variables(n)["cbm_address"]) for n in appliance.names("backup")}
+    gateway = f"{address.rsplit('.', 1)[0]}.1"
+    secrets = appliance.inventory.parent / "secrets"
+    with s3_door.bucket(gateway, secrets, tmp_path) as bucket:
+        (secrets / "backup_s3").write_text(bucket.secret)
+        options = {
+            "backup_s3_endpoint": bucket.endpoint,
+            "backup_s3_bucket": bucket.name,
+            "backup_s3_key_id": bucket.key_id,
+        }
+        yield "-e", json.dumps(options)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_lost_host_comes_back_as_of_a_moment(appliance: Appliance, away: tuple[str, str]) -> None:
+    """Backup, write A, note the time, write B, destroy host and data: A is there, B is not."""
+    name = appliance.names("backup")[0]
+    appliance.play("site.yml", "--limit", name, *away)
+    database = appliance.host("backup")
+    psql(database, "INSERT INTO aoi (code) VALUES ('firsta')")
+    then = fingerprint(database)
+    time.sleep(1.5)
+    moment = psql(database, "SELECT now()")
+    time.sleep(1.5)
+    psql(database, "INSERT INTO aoi (code) VALUES ('secondb')")
+    assert fingerprint(database)["tables"] != then["tables"]
+    psql(database, "SELECT pg_switch_wal()")
+    _await_archived(database)
+
+    _destroy(appliance, name)
+    database = appliance.host("backup")
+    assert not database.file("/var/lib/postgresql").exists
+
+    target = json.dumps({"restore_to": moment})
+    trial = appliance.play("restore.yml", *away, "-e", target)
+    assert "There are no data now" in trial
+    assert "Nothing is done yet" in trial
+    began = time.monotonic()
+    said = appliance.play("restore.yml", *away, "-e", target, "-e", "restore_confirm=true")
+    print(f"restored to a fresh host in {time.monotonic() - began:.0f} s")
+
+    assert "The last migration then was" in said
+    found = fingerprint(database)
+    assert found["tables"] == then["tables"]
+    assert (
+        psql(database, "SELECT string_agg(code, ',') FROM aoi WHERE code IN ('firsta', 'secondb')")
+        == "firsta"
+    )
+    appliance.play("drill.yml")
+
+
+def _await_archived(database: Host) -> None:
+    last = psql(database, "SELECT pg_walfile_name(pg_current_wal_lsn() - 16777216)")
+    for _ in range(60):
+        if psql(database, f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver") == "t":
+            return
+        time.sleep(1)
+    pytest.fail(f"{last} was not archived in a minute")
+
+
+def _destroy(appliance: Appliance, name: str) -> None:
+    """Remove a host of the bed with all it had; make a bare one of its name."""
+    folder = appliance.inventory.parents[1]
+    address = str(appliance.variables(name)["cbm_address"])
+    container = f"{folder.name}-{name}"
+    subprocess.run(
+        ["docker", "rm", "--force", "--volumes", container], check=True, capture_output=True
+    )
+    subprocess.run(
+        ["docker", "volume", "rm", f"{container}-docker", f"{container}-containerd"],
+        check=True,
+        capture_output=True,
+    )
+    assert os.environ.get("HOSTS_CACHE", str(folder.parent)) == str(folder.parent)
+    Lab(folder.name, address.rsplit(".", 1)[0]).up(name)
