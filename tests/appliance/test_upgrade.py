@@ -111,9 +111,8 @@ def _newest_migration() -> str:
 
 def _asked(appliance: Appliance, statement: str) -> str:
     quoted = statement.replace('"', '\\"')
-    return appliance.host("postgis").check_output(
-        f'runuser -u postgres -- psql -qtA -v ON_ERROR_STOP=1 cbm -c "{quoted}"'
-    )
+    asked = f'runuser -u postgres -- psql -qtA -v ON_ERROR_STOP=1 cbm -c "{quoted}"'
+    return str(appliance.host("postgis").check_output(asked))
 
 
 def _running(appliance: Appliance) -> set[str]:
