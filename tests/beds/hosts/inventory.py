@@ -22,6 +22,7 @@ BED = {
     "common_kernel_settings": False,
     "postgis_memory_mb": 1024,
     "swarm_endpoint_mode": "dnsrr",
+    "extraction_scenes": "/eodata",
     "registry_base_image": "cbm-base:bookworm",
     "registry_base_archive": "{{ lookup('env', 'HOSTS_CACHE') | default('/var/cache/lab-hosts', "
     "true) }}/base.tar",
@@ -61,8 +62,8 @@ def made(lab: Path) -> dict[str, Any]:
         variables["ansible_ssh_host_key_checking"] = True
         stack["all"]["hosts"][name] = variables
     known = f"-o UserKnownHostsFile={lab / 'known_hosts'}"
-    gateway = f"{next(iter(stack['all']['hosts'].values()))['cbm_address'].rpartition('.')[0]}.1"
-    proxy = f"http://{_gateway(lab)}:3142"
+    gateway = _gateway(lab)
+    proxy = f"http://{gateway}:3142"
     stack["all"]["vars"] |= BED | {
         "registry_build_arguments": {"http_proxy": proxy, "https_proxy": proxy},
         "ansible_user": "debian",
@@ -74,7 +75,7 @@ def made(lab: Path) -> dict[str, Any]:
 
 
 def _gateway(lab: Path) -> str:
-    """Where the bed's package proxy listens: the first address of the hosts' network."""
+    """This machine on the hosts' network: Ansible comes from there, and packages come through it."""
     address = (lab / "hosts").read_text().split()[0]
     return address.rpartition(".")[0] + ".1"
 
