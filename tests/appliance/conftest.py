@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: only in `make test-system-full`")
+    # testinfra runs `ansible` by its name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 @dataclass(frozen=True)
