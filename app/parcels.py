@@ -18,6 +18,8 @@ _PARCEL = """
            ST_Y(ST_Transform(ST_Centroid(geom), 4326)) AS clat
     FROM {parcels} AS parcel"""
 
+_PID = "SELECT pid FROM {parcels} WHERE campaign_id = %(campaign)s AND code = %(code)s"
+
 _BY_CODE = _PARCEL + " WHERE campaign_id = %(campaign)s AND code = %(code)s"
 
 # A point far outside a CRS's area cannot be transformed; so it has to lie near the parcels first.
@@ -152,7 +154,8 @@ def parcel_by_location(
         "geometry": geometry,
         "wgs84": wgs84,
     }
-    found = db.rows(conn, named(_BY_LOCATION, campaign), params)
+    point = {"lon": "double precision", "lat": "double precision"}
+    found = db.prepared_rows(conn, named(_BY_LOCATION, campaign), point, params)
     if not found:
         raise NotFoundError(f"no parcel of {campaign.aoi} {campaign.year} at {lon:g}, {lat:g}")
     return _parcels(found, geometry)
@@ -238,11 +241,11 @@ def internal_pid(conn: db.Connection, campaign: Campaign, code: str) -> int:
     Raises:
         NotFoundError: the campaign has no such parcel.
     """
-    statement = named("SELECT pid FROM {parcels} WHERE campaign_id = %s AND code = %s", campaign)
-    row = db.one(conn, statement, (campaign.id, code))
-    if row is None:
+    asked = {"campaign": campaign.id, "code": code}
+    found = db.prepared_rows(conn, named(_PID, campaign), {"code": "text"}, asked)
+    if not found:
         raise _no_such_parcel(campaign, code)
-    return int(row.pid)
+    return int(found[0].pid)
 
 
 def _parcels(found: Sequence[Any], geometry: bool) -> Columns:

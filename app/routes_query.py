@@ -92,40 +92,31 @@ _AREA = (
 def _parcel_by_id(call: Call) -> Reply:
     asked = call.asked
     with call.connection() as conn:
-        table = parcel_by_id(
-            conn,
-            asked_campaign(conn, call.user, asked),
-            asked["pid"],
-            geometry=asked["withGeometry"],
-            wgs84=asked["wgs84"],
-        )
+        campaign = asked_campaign(conn, call.user, asked)
+        table = parcel_by_id(conn, campaign, asked["pid"], **_geometry(asked))
     return replies.as_json(table)
 
 
 def _parcel_by_location(call: Call) -> Reply:
     asked = call.asked
     with call.connection() as conn:
-        table = parcel_by_location(
-            conn,
-            asked_campaign(conn, call.user, asked),
-            asked["lon"],
-            asked["lat"],
-            geometry=asked["withGeometry"],
-            wgs84=asked["wgs84"],
-        )
+        campaign = asked_campaign(conn, call.user, asked)
+        table = parcel_by_location(conn, campaign, asked["lon"], asked["lat"], **_geometry(asked))
     return replies.as_json(table)
 
 
 def _parcels_by_polygon(call: Call) -> Reply:
     asked = call.asked
     page = Page(asked["limit"], (asked["page"] - 1) * asked["limit"], asked["after"])
-    wanted = {"only_ids": asked["only_ids"], "geometry": asked["withGeometry"]}
+    wanted = {"only_ids": asked["only_ids"], **_geometry(asked)}
     with call.connection() as conn:
         campaign = asked_campaign(conn, call.user, asked)
-        table, more = parcels_by_polygon(
-            conn, campaign, asked["polygon"], page, wgs84=asked["wgs84"], **wanted
-        )
+        table, more = parcels_by_polygon(conn, campaign, asked["polygon"], page, **wanted)
     return replies.as_json(table, {"X-Truncated": str(more).lower()})
+
+
+def _geometry(asked: Mapping[str, Any]) -> dict[str, bool]:
+    return {"geometry": asked["withGeometry"], "wgs84": asked["wgs84"]}
 
 
 def _parcel_peers(call: Call) -> Reply:
