@@ -75,7 +75,7 @@ def made(lab: Path) -> dict[str, Any]:
 
 
 def _gateway(lab: Path) -> str:
-    """This machine on the hosts' network: Ansible comes from there, and packages come through it."""
+    """This machine on the hosts' network: Ansible and packages come from there."""
     address = (lab / "hosts").read_text().split()[0]
     return address.rpartition(".")[0] + ".1"
 
