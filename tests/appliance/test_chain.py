@@ -1,0 +1,80 @@
+"""From parcels and scenes to a series over TLS: the numbers of a machine that stands alone."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.appliance.conftest import Appliance
+from tests.system.test_demo import Demo, new_demo
+
+PARCELS = 60
+KINDS = ("s2", "bs")
+QUESTION = "aoi=demo&year=2024&pid={code}&tstype=s2&band=B08"
+
+# Rows as parcel and scene know them outside this database, so that two databases can be compared.
+DIGEST = """
+    SELECT count(*) || ' ' || md5(string_agg(line, '|' ORDER BY line)) FROM (
+        SELECT p.code || c.reference
+            || (to_jsonb(s) - 'pid' - 'obsid' - 'campaign_id')::text AS line
+        FROM demo.{kind} s JOIN public.scene c USING (obsid)
+        JOIN demo.parcels p ON p.campaign_id = s.campaign_id AND p.pid = s.pid) t"""
+
+
+@pytest.fixture(scope="module")
+def standalone() -> Iterator[Demo]:
+    for demo in new_demo():
+        yield demo.up(f"--synthetic-parcels={PARCELS}")
+
+
+@pytest.fixture(scope="module")
+def demo(appliance: Appliance) -> Appliance:
+    appliance.play("demo.yml", "--extra-vars", f"demo_parcels={PARCELS}")
+    return appliance
+
+
+def sql(appliance: Appliance, statement: str) -> str:
+    line = f"psql -d cbm -XtAc {shlex.quote(statement)}"
+    ran = appliance.host("postgis").run(f"cd / && runuser -u postgres -- {line}")
+    assert ran.rc == 0, ran.stderr
+    return str(ran.stdout.strip())
+
+
+def asked(appliance: Appliance, path: str) -> Any:
+    """The answer to a question over TLS, by the name of the API's host, from another host."""
+    curl = f"curl --silent --fail-with-body --user admin:$(cat) https://api{path}"
+    secret = appliance.secret("api_first_user")
+    ran = appliance.host("registry").run(f"printf %s {secret} | sh -c {shlex.quote(curl)}")
+    assert ran.rc == 0, ran.stdout
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_swarm_writes_the_signatures_that_a_machine_alone_writes(
+    demo: Appliance, standalone: Demo, kind: str
+) -> None:
+    alone = standalone.sql(DIGEST.format(kind=kind))
+    assert int(alone.split()[0]) > PARCELS
+    assert sql(demo, DIGEST.format(kind=kind)) == alone
+
+
+def test_series_over_tls_are_those_of_a_machine_alone(demo: Appliance, standalone: Demo) -> None:
+    for code in standalone.sql("SELECT code FROM demo.parcels ORDER BY code LIMIT 5").split():
+        path = f"/query/parcelTimeSeries?{QUESTION.format(code=code)}"
+        ran = standalone.shell(
+            f'set -a; . {standalone.folder}/env; curl -s -u "$CBM_USER:$CBM_PASSWORD" '
+            f'"$CBM_URL{path}"'
+        )
+        alone, here = json.loads(ran.stdout), asked(demo, path)
+        assert len(alone["mean"]) > 0
+        for name in ("date_part", "count", "mean", "std", "min", "max", "p25", "p50", "p75"):
+            assert here[name] == alone[name], (code, name)
+
+
+def test_second_import_of_the_demo_extracts_nothing_anew(demo: Appliance) -> None:
+    fences = "SELECT string_agg(fence::text, ',' ORDER BY obsid, set_id) FROM public.work"
+    before = sql(demo, fences)
+    demo.play("demo.yml", "--extra-vars", f"demo_parcels={PARCELS}")
+    assert sql(demo, fences) == before
