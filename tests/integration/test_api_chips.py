@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import rasterio
 import requests
+from affine import Affine
 from click.testing import CliRunner
 from PIL import Image
 from pyproj import Transformer
@@ -166,7 +167,7 @@ def fine_raster(folder: Path) -> Path:
     """Some 10 km of 0.5 m pixels around the point; no tile of it is written."""
     path, half_m = folder / "fine.tif", 5000
     x, y = Transformer.from_crs(4326, 3857, always_xy=True).transform(LON, LAT)
-    transform = rasterio.transform.from_origin(x - half_m, y + half_m, 0.5, 0.5)
+    transform = Affine(0.5, 0, x - half_m, 0, -0.5, y + half_m)
     px = int(half_m / 0.5 * 2)
     profile = {"driver": "GTiff", "width": px, "height": px, "count": 1, "dtype": "uint8"}
     rasterio.open(
