@@ -101,7 +101,7 @@ async function alerts() {
   const firing = all.filter((a) => a.state === "firing");
   firing.sort((a, b) => a.labels.severity.localeCompare(b.labels.severity) || a.activeAt.localeCompare(b.activeAt));
   const verdict = document.getElementById("verdict");
-  verdict.textContent = firing.length ? `${firing.length} firing` : "all is well";
+  verdict.textContent = firing.length ? `${firing.length} firing` : "no alerts";
   verdict.className = firing.length ? "bad" : "good";
   document.title = (firing.length ? `(${firing.length}) ` : "") + document.querySelector("h1").textContent;
   const rows = firing.map((a) => [
