@@ -123,4 +123,4 @@ def kernel_of(page):
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
-    print(json.dumps(eval(asked["do"], globals(), asked)))
+    print(json.dumps(eval(asked["do"], globals() | asked)))
