@@ -77,12 +77,13 @@ demo-clean: setup ## stop the demo and remove all it made
 	@$(BIN)/python -m infra.standalone.demo clean
 
 .PHONY: lint
-lint: setup ## ruff, mypy, import-linter, yamllint, shellcheck
+lint: setup ## ruff, mypy, import-linter, yamllint, ansible-lint, shellcheck
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/yamllint --strict .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint
 	@$(BIN)/shellcheck $(SCRIPTS)
 
 .PHONY: test
