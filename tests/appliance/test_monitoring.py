@@ -13,6 +13,7 @@ from testinfra.host import Host
 from tests.appliance.conftest import Appliance
 
 METRICS = "/var/lib/cbm/metrics"
+FIGURE = "cbm_certificate_not_after_seconds"
 
 
 def ask(manager: Host, path: str) -> Any:
@@ -88,7 +89,7 @@ def test_exporters_speak_tls_by_the_appliances_authority(appliance, manager):
             f"curl -sS --fail --max-time 5 {authority} https://{name}:9100/metrics"
         )
         assert "node_memory_MemAvailable_bytes" in told
-        assert "cbm_certificate_not_after_seconds" in told
+        assert FIGURE in told
 
 
 def test_prometheus_is_reached_by_its_own_host_alone(appliance, manager):
@@ -114,8 +115,9 @@ def test_an_alert_fires_reaches_alertmanager_and_resolves(appliance, manager):
         )
 
     assert not firing()
-    line = 'cbm_certificate_not_after_seconds{path=\\"/old.crt\\"} 1000'
-    database.check_output(f'echo "{line}" > {METRICS}/test.prom')
+    # With its type, as the exporter has it already: figures of one name and two types are left out.
+    lines = f'# TYPE {FIGURE} gauge\\n{FIGURE}{{path="/old.crt"}} 1000\\n'
+    database.check_output(f"printf '{lines}' > {METRICS}/test.prom")
     try:
         wait_for(firing)
     finally:
