@@ -25,7 +25,9 @@ class Visitor:
         self.http = requests.Session()
         self.name = name
         if name:
-            self.form("login", username=name, password=password)
+            # Not to the server, which would start it.
+            home = "login?next=%2Fjupyter%2Fhub%2Fhome"
+            self.form(home, username=name, password=password)
 
     def form(self, page, **fields):
         """Fill in a form."""
