@@ -24,6 +24,7 @@ def psql(database: Host, appliance: Appliance, statement: str, **settings: str) 
     name = appliance.names("postgis")[0]
     user = settings.get("PGUSER", "api")
     environment = {
+        "CBM_TEST": "1",  # Ansible logs what it runs: lines with this are this test's own
         "PGHOST": name,
         "PGHOSTADDR": str(appliance.variables(name)["cbm_address"]),
         "PGDATABASE": "cbm",
@@ -57,8 +58,8 @@ def test_each_login_comes_in_over_verified_tls(
             "SASL authentication failed",
         ),
         ({"PGUSER": "worker", "PGPORT": "6432", "PGSSLMODE": "disable"}, "SSL required"),
-        ({"PGUSER": "owner", "PGPORT": "6432"}, "login rejected|no authentication|SASL"),
-        ({"PGUSER": "postgres", "PGPORT": "6432"}, "login rejected|no authentication|SASL"),
+        ({"PGUSER": "owner", "PGPORT": "6432"}, "no such user"),
+        ({"PGUSER": "postgres", "PGPORT": "6432"}, "no such user"),
     ],
 )
 def test_what_does_not_belong_is_refused(
@@ -131,7 +132,7 @@ for conn in conns:
 print(b"".join(db.copy_csv(conns[0], "SELECT %s AS n", (7,))).decode().split())
 """
     ran = database.run(
-        "cd /; PGHOST=%s PGHOSTADDR=%s PGPORT=6432 PGDATABASE=cbm PGUSER=worker PGPASSWORD=%s "
+        "cd /; CBM_TEST=1 PGHOST=%s PGHOSTADDR=%s PGPORT=6432 PGDATABASE=cbm PGUSER=worker PGPASSWORD=%s "
         "PGSSLMODE=verify-full PGSSLROOTCERT=/etc/cbm/tls/authority.crt "
         "/opt/cbm/store/bin/python -c %s",
         appliance.names("postgis")[0],
@@ -144,8 +145,9 @@ print(b"".join(db.copy_csv(conns[0], "SELECT %s AS n", (7,))).decode().split())
 
 def test_passwords_are_in_no_log(database: Host, appliance: Appliance) -> None:
     journal = database.check_output("journalctl --no-pager; cat /var/log/postgresql/* 2>/dev/null")
+    logged = "\n".join(line for line in journal.splitlines() if "CBM_TEST=" not in line)
     for login in ("owner", "worker", "api", "analyst", "monitor"):
-        assert appliance.secret(f"database_{login}") not in journal
+        assert appliance.secret(f"database_{login}") not in logged
 
 
 def _settings(appliance: Appliance, memory_mb: int, folder: Path) -> dict[str, str]:
@@ -258,7 +260,7 @@ def test_volume_is_formatted_once_and_foreign_ones_are_refused(
         database.check_output("echo kept >/mnt/test-volume/file")
         again = appliance.play(str(play), "-e", f"device={device}")
         assert re.search(r"changed=0", again)
-        assert database.file("/mnt/test-volume/file").content_string == "kept\n"
+        assert database.file("/mnt/test-volume/file").content_string.strip() == "kept"
         assert re.search(
             r"UUID=\S+ /mnt/test-volume ext4 .*nofail", database.file("/etc/fstab").content_string
         )
