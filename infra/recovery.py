@@ -71,11 +71,17 @@ def recover(cloud: Connection, stack: str, say: Say) -> None:
     state = read(stack)
     if state.interrupted:
         say(f"stack {stack}: an earlier run was cut short; mending it")
-        _forget_pending(stack, say)  # which takes the lock: a run that goes on is left in peace
+        _look_again(stack, say)  # which takes the lock: a run that goes on is left in peace
+        failed = [one for one in things if one.label == stack and one.facts.get("started") is False]
+        if failed:
+            say(f"removing {', '.join(one.name for one in failed)}, which never started")
+            remove(cloud, failed)
+            _look_again(stack, say)
     remove_orphans(cloud, stack, things, state, say)
 
 
-def _forget_pending(stack: str, say: Say) -> None:
+def _look_again(stack: str, say: Say) -> None:
+    """Let the engine know what there is, and forget what it was about to do."""
     refresh = ("refresh", "--stack", stack, "--yes", "--skip-preview", "--clear-pending-creates")
     try:
         pulumi(*refresh)

@@ -39,7 +39,7 @@ class State:
     Attributes:
         resources: those that are in the cloud as far as the engine knows.
         outputs: the stack's outputs.
-        interrupted: there are operations that an earlier run did not finish.
+        interrupted: an earlier run left operations unfinished, or things half made.
     """
 
     resources: tuple[Resource, ...] = ()
@@ -72,7 +72,8 @@ def parse(export: Mapping[str, Any]) -> State:
     return State(
         tuple(one for one in resources if one.urn.count("pulumi:providers:") == 0),
         stack.get("outputs") or {},
-        bool(deployment.get("pending_operations")),
+        bool(deployment.get("pending_operations"))
+        or any(one.get("initErrors") for one in everything),
     )
 
 

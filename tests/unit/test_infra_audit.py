@@ -66,6 +66,12 @@ def test_what_was_changed_by_hand_is_said_with_both_values() -> None:
     )
 
 
+def test_a_thing_half_made_means_that_a_run_was_cut_short() -> None:
+    whole = record("Port", "api", "p1")
+    assert not state(whole).interrupted
+    assert state(whole, record("Port", "hub", "p2") | {"initErrors": ["no answer"]}).interrupted
+
+
 def test_an_orphan_has_the_stacks_label_where_the_cloud_has_labels() -> None:
     things = [
         Thing("Port", "p1", "cbm-nl-api", label="nl"),

@@ -138,6 +138,7 @@ def _image() -> subprocess.Popen[bytes]:
 def _hosts(image: subprocess.Popen[bytes]) -> None:
     if image.wait():
         raise BedError(f"no image for the hosts, see {LOG}/image.log")
+    install.room_for_hosts()
     install.reconfigure()  # now the image has a name
     start("wiring")
     wait("wiring")

@@ -33,6 +33,7 @@ PACKAGES = {  # name: a file it brings
     "qemu-utils": "/usr/bin/qemu-img",
     "nftables": "/usr/sbin/nft",
 }
+INOTIFY_INSTANCES = 1024
 FOLDERS = ("lock", "images", "instances", "volumes", "coordination", "conversion")
 
 
@@ -119,6 +120,13 @@ def configure() -> None:
     _render(ETC / "my.cnf", ["my"], "mariadb")
     _render(ETC / "rabbitmq.conf", ["rabbitmq"], "rabbit")
     (ETC / "rabbit-plugins").write_text("[].\n")
+
+
+def room_for_hosts() -> None:
+    """Let some dozens of systemds run: each takes inotify instances of root's, 128 without this."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(limit.read_text()) < INOTIFY_INSTANCES:
+        limit.write_text(str(INOTIFY_INSTANCES))
 
 
 def reconfigure() -> None:
