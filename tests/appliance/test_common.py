@@ -280,7 +280,7 @@ def test_operators_come_and_go(appliance: Appliance, converge: Converge, tmp_pat
 
 
 def test_security_updates_come_by_themselves_and_reboots_do_not(appliance: Appliance) -> None:
-    for host in appliance.hosts("common"):
+    for host in appliance.hosts("common")[:1]:
         planned = host.run("unattended-upgrade --dry-run --debug")
         assert planned.rc == 0, planned.stderr
         allowed = re.search(r"Allowed origins are: (.*)", planned.stdout + planned.stderr)
@@ -304,7 +304,7 @@ def test_forwarding_is_left_to_docker(appliance: Appliance, converge: Converge) 
 
 def test_verify_finds_a_lenient_sshd(converge: Converge, pair: tuple[Host, Host, str]) -> None:
     host = pair[0]
-    lenient = "/etc/ssh/sshd_config.d/000-lenient.conf"
+    lenient = "/etc/ssh/sshd_config.d/0-lenient.conf"
     host.check_output(f"echo 'PasswordAuthentication yes' >{lenient}")
     try:
         with pytest.raises(AssertionError, match="passwordauthentication no"):
