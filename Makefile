@@ -96,9 +96,14 @@ test-browser: setup web ## the pages in a headless Chromium; pictures in build/s
 	@infra/standalone/packages.sh $(PYTHON) chromium
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
+.PHONY: test-system
+test-system: setup web ## the appliance on bare hosts of this machine; CBM_INVENTORY= takes one that stands
+	@$(BIN)/python -m pytest tests/appliance -m "not full" --timeout=1800 $(ARGS)
+
 .PHONY: test-system-full
-test-system-full: setup ## the system tests at full size: the whole demo, 100 killed workers
+test-system-full: setup web ## at full size: the whole demo, 100 killed workers, backup and restore, upgrade
 	@CBM_TEST_FULL=1 $(BIN)/python -m pytest tests/system $(ARGS)
+	@$(BIN)/python -m pytest tests/appliance --timeout=3600 $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure against the gates, write build/bench.json; ONLY=P1,P5 picks
