@@ -46,8 +46,8 @@ def _shared(appliance: Mapping[str, Any]) -> dict[str, Any]:
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_common_args": '-F "{{ inventory_dir }}/ssh_config"',
         "cbm_stack": appliance["stack"],
-        "cbm_domain": appliance["domain"],
-        "cbm_bucket": appliance["bucket"],
+        "cbm_domain": appliance["domain"] or "",
+        "cbm_bucket": appliance["bucket"] or "",
     }
 
 

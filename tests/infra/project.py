@@ -53,7 +53,7 @@ class Project:
 @contextmanager
 def new_project(folder: Path) -> Iterator[Project]:
     """A project and a user that may work in it; emptied and deleted at the end."""
-    admin = openstack.config.OpenStackConfig(config_files=[str(CLOUDS)])
+    admin = openstack.config.OpenStackConfig(load_envvars=False, config_files=[str(CLOUDS)])
     administrator = openstack.connection.Connection(config=admin.get_one("admin"))
     name, password = f"test-{secrets.token_hex(4)}", secrets.token_hex(16)
     identity = administrator.identity
@@ -62,7 +62,9 @@ def new_project(folder: Path) -> Iterator[Project]:
     identity.assign_project_role_to_user(project, user, identity.find_role("member"))
     clouds = folder / "clouds.yaml"
     _write_clouds(clouds, name, password, admin.get_one("admin").get_auth_args())
-    own = openstack.config.OpenStackConfig(config_files=[str(clouds)]).get_one(name)
+    own = openstack.config.OpenStackConfig(load_envvars=False, config_files=[str(clouds)]).get_one(
+        name
+    )
     made = Project(
         name, password, clouds, openstack.connection.Connection(config=own), administrator
     )

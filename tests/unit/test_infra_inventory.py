@@ -45,6 +45,11 @@ def test_groups_are_the_roles_of_the_kinds() -> None:
         assert members[group] == ["cbm-nl-manager"]
 
 
+def test_what_a_stack_has_not_is_empty_for_roles() -> None:
+    shared = inventory(APPLIANCE)["all"]["vars"]
+    assert (shared["cbm_domain"], shared["cbm_bucket"]) == ("cbm.example.org", "")
+
+
 def test_a_volume_is_named_by_its_id_and_not_by_its_order() -> None:
     variables = inventory(APPLIANCE)["all"]["hosts"]["cbm-nl-database"]
     path = "/dev/disk/by-id/virtio-2b0d26fa-1284-4b36-9"
