@@ -162,6 +162,15 @@ tools: setup ## Pulumi's official command line and OpenStack plugin, by their ow
 bed-pulumi: setup ## the same, built from package registries alone
 	@tests/beds/pulumi/build $(PULUMI_PREFIX) $(BIN)/python
 
+.PHONY: appliance
+appliance: bed-openstack bed-pulumi ## a whole appliance on the bed: pulumi up, site.yml, demo data, a query over TLS
+	@tests/beds/hosts/base
+	@$(BIN)/python -m tests.beds.openstack.appliance up
+
+.PHONY: appliance-destroy
+appliance-destroy: setup ## take it down, its volumes too
+	@$(BIN)/python -m tests.beds.openstack.appliance destroy
+
 .PHONY: test-infra
 test-infra: bed-openstack bed-pulumi ## infra/ against a real OpenStack API; ARGS= goes to pytest
 	@$(BIN)/python -m pytest tests/infra -m "not full" $(ARGS)
