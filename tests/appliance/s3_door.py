@@ -1,4 +1,4 @@
-"""The S3 bed for hosts of a lab: on their bridge's gateway, over TLS by the appliance's authority."""
+"""The S3 bed for hosts of a lab: on their bridge's gateway, TLS by the appliance's authority."""
 
 import socket
 import ssl

@@ -132,7 +132,8 @@ for conn in conns:
 print(b"".join(db.copy_csv(conns[0], "SELECT %s AS n", (7,))).decode().split())
 """
     ran = database.run(
-        "cd /; CBM_TEST=1 PGHOST=%s PGHOSTADDR=%s PGPORT=6432 PGDATABASE=cbm PGUSER=worker PGPASSWORD=%s "
+        "cd /; CBM_TEST=1 PGHOST=%s PGHOSTADDR=%s PGPORT=6432 PGDATABASE=cbm "
+        "PGUSER=worker PGPASSWORD=%s "
         "PGSSLMODE=verify-full PGSSLROOTCERT=/etc/cbm/tls/authority.crt "
         "/opt/cbm/store/bin/python -c %s",
         appliance.names("postgis")[0],
@@ -201,8 +202,8 @@ def _settings(appliance: Appliance, memory_mb: int, folder: Path) -> dict[str, s
         (1024, {"shared_buffers": "256MB", "effective_cache_size": "614MB", "work_mem": "4MB",
                 "maintenance_work_mem": "64MB", "max_wal_size": "1024MB",
                 "max_parallel_workers_per_gather": "2"}),
-        (65536, {"shared_buffers": "16384MB", "effective_cache_size": "39321MB", "work_mem": "163MB",
-                 "maintenance_work_mem": "2048MB", "max_wal_size": "16384MB",
+        (65536, {"shared_buffers": "16384MB", "effective_cache_size": "39321MB",
+                 "work_mem": "163MB", "maintenance_work_mem": "2048MB", "max_wal_size": "16384MB",
                  "max_parallel_workers_per_gather": "4"}),
     ],
 )  # fmt: skip
