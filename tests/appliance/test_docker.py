@@ -51,7 +51,7 @@ def test_published_port_is_reached_by_members_and_by_nobody_else(
     name = appliance.names("registry")[0]
     address = str(appliance.variables(name)["ansible_host"])
     member = appliance.host("postgis")
-    ask = f"python3 -c \"import urllib.request as u; u.urlopen('http://{name}:{published}/', timeout=3)\""
+    ask = f"python3 -c 'from urllib.request import urlopen as u; u(\"http://{name}:{published}\")'"
     for _ in range(20):
         if member.run(ask).rc == 0:
             break
@@ -70,7 +70,7 @@ def test_containers_gain_no_privileges(manager: Host, card: str) -> None:
 
 def test_logs_of_containers_are_bounded(appliance: Appliance) -> None:
     for host in appliance.hosts("docker"):
-        assert host.check_output("docker info --format '{{.LoggingDriver}}'") == "json-file"
+        assert "Logging Driver: json-file" in host.check_output("docker info")
 
 
 def test_guard_outlives_a_restart_of_the_firewall(manager: Host) -> None:

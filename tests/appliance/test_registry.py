@@ -1,5 +1,6 @@
 """The registry serves members with a login, and what it serves runs without rights."""
 
+import json
 import socket
 
 import pytest
@@ -37,7 +38,7 @@ def test_registry_needs_a_login(appliance: Appliance, manager: Host) -> None:
 
 def test_registry_is_closed_to_strangers(appliance: Appliance) -> None:
     address = str(appliance.variables(appliance.names("registry")[0])["ansible_host"])
-    with pytest.raises(OSError):
+    with pytest.raises(TimeoutError):
         socket.create_connection((address, 5000), timeout=3)
 
 
@@ -52,8 +53,8 @@ def test_program_runs_unprivileged_from_a_digest(manager: Host, program: str) ->
     name = image(manager, program)
     assert f"/cbm-{PROGRAMS[program]}@sha256:" in name
     assert manager.check_output(f"docker run --rm --read-only {name} --help").startswith("Usage")
-    inspected = manager.check_output(f"docker image inspect --format '{{{{.Config.User}}}}' {name}")
-    assert inspected == "10001:10001"
+    inspected = json.loads(manager.check_output(f"docker image inspect {name}"))
+    assert inspected[0]["Config"]["User"] == "10001:10001"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -68,12 +69,8 @@ def test_image_tells_no_address_of_its_build(
     appliance: Appliance, manager: Host, program: str
 ) -> None:
     name = image(manager, program)
-    told = manager.check_output(f"docker history --no-trunc --format '{{{{.CreatedBy}}}}' {name}")
-    assert "proxy=" not in told
-    environment = manager.check_output(
-        f"docker image inspect --format '{{{{.Config.Env}}}}' {name}"
-    )
-    assert "proxy" not in environment.lower()
+    assert "proxy=" not in manager.check_output(f"docker history --no-trunc {name}")
+    assert "proxy" not in manager.check_output(f"docker image inspect {name}").lower()
 
 
 def test_old_releases_are_removed_and_the_present_one_stays(
