@@ -64,6 +64,7 @@ def gets_in(hub: Hub, name: str, word: str) -> bool:
 def hub(appliance: Appliance) -> Iterator[Hub]:
     """The hub; what the tests made there is removed after them."""
     made = Hub(appliance.host("jupyterhub"), appliance.secret("jupyterhub_admin"))
+    wait_for_health(made)
     forget(made)
     yield made
     forget(made)

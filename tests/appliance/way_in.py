@@ -99,7 +99,7 @@ class WayIn:
 
 @contextmanager
 def asked_without_end(
-    way: WayIn, paths: tuple[str, ...], pause_s: float = 0.02
+    way: WayIn, paths: tuple[str, ...], pause_s: float = 0.05
 ) -> Iterator[list[Answer]]:
     """Around a block: several users ask without end, each on a connection that lives.
 
