@@ -243,6 +243,7 @@ def test_visitors_of_the_page_see_the_notebook_and_run_no_code(users: Hub) -> No
     page = users.do(show, name="test-ann", word=PASSWORD)
     assert "A parcel&#39;s series" in page or "A parcel's series" in page
     assert "cbm_api import" not in page, "the code is not shown"
+    assert 'name="pid"' in page or "This page has no token" in page
     probe = (
         f"({key}) and (page := requests.get(PAGES, headers=key, timeout=120).text) and "
         "execute(f'{PAGES}api/kernels/{kernel_of(page)}/channels', key, code, 8)"

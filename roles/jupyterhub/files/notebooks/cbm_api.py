@@ -17,6 +17,13 @@ from IPython.display import HTML, display
 _IS_PAGE = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 
+def _stop(reason: str) -> RuntimeError:
+    """The error to raise; its reason is also shown on a page, which hides what errors say."""
+    if _IS_PAGE:
+        print(reason)  # noqa: T201 - a page shows what a notebook prints
+    return RuntimeError(reason)
+
+
 @functools.cache
 def account() -> tuple[str, str]:
     """The user and password to ask with, typed in if the environment has none."""
@@ -30,7 +37,7 @@ def _session() -> requests.Session:
     if token := os.environ.get("CBM_API_TOKEN"):
         session.headers["Authorization"] = f"Bearer {token}"
     elif _IS_PAGE:
-        raise SystemExit("This page has no token for the API yet: see roles/jupyterhub/README.md.")
+        raise _stop("This page has no token for the API yet: see roles/jupyterhub/README.md.")
     else:
         session.auth = account()
     return session
@@ -51,7 +58,7 @@ def ask(question: str, **asked: Any) -> dict[str, Any]:
     if not answer.ok:
         known = answer.headers.get("Content-Type", "").startswith("application/json")
         said = answer.json()["detail"] if known else answer.reason
-        raise RuntimeError(f"{question}: {answer.status_code}: {said}")
+        raise _stop(f"{question}: {answer.status_code}: {said}")
     return answer.json()
 
 
@@ -77,9 +84,7 @@ def subject() -> dict[str, str]:
         return wanted
     aois = ask("info")["aois"]
     if not aois:
-        raise SystemExit(
-            "The API has nothing for this user yet: ask for a grant (cbm-api users grant)."
-        )
+        raise _stop("The API has nothing for this user yet: ask for a grant (cbm-api users grant).")
     aoi = wanted["aoi"] or next(iter(aois))
     year = wanted["year"] or aois[aoi]["years"][-1]
     return {"aoi": aoi, "year": year, "pid": wanted["pid"] or aois[aoi][f"id_examples_{year}"][0]}
