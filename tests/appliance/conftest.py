@@ -49,9 +49,9 @@ class Appliance:
 
     def named(self, name: str) -> Host:
         """A host by its name in the inventory, as root."""
-        return testinfra.get_host(
-            f"ansible://{name}?force_ansible=True&sudo=True", ansible_inventory=str(self.inventory)
-        )
+        # By ssh itself, which keeps its connections: Ansible would start anew for every question.
+        config = self.inventory.with_name("ssh_config")
+        return testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=True)
 
     def variables(self, name: str) -> dict[str, object]:
         """A host's own variables in the inventory."""

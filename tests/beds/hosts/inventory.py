@@ -1,5 +1,6 @@
 """The bed's hosts as an appliance's inventory: a group per role, made by what makes a stack's."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,4 @@ if __name__ == "__main__":
     (folder / "stack").mkdir(exist_ok=True)
     text = yaml.safe_dump(made(folder), sort_keys=False)
     (folder / "stack" / "hosts.yml").write_text(f"---\n{text}")
+    shutil.copyfile(folder / "ssh_config", folder / "stack" / "ssh_config")
