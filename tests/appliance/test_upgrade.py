@@ -64,6 +64,8 @@ def test_an_upgrade_is_only_told_of_unless_it_is_asked_for(old: Appliance) -> No
 
 def test_an_upgrade_under_load_fails_no_request_and_loses_no_scene(old: Appliance) -> None:
     user = WayIn.of(old).as_user("admin", old.secret("api_first_user"))
+    # By name: HEAD may move while it lasts.
+    newest = _git("rev-parse", "HEAD")
     before, signatures = _running(old), _signatures(old)
     pieces = int(_asked(old, "SELECT count(*) FROM public.work"))
     assert pieces > 0
@@ -72,7 +74,7 @@ def test_an_upgrade_under_load_fails_no_request_and_loses_no_scene(old: Applianc
     _asked(old, "UPDATE public.work SET state = 'pending', fence = fence + 1, failures = 0")
     began = time.monotonic()
     with asked_without_end(user, QUESTIONS, pause_s=0.1) as answers:
-        old.play("upgrade.yml", "-e", "yes=true")
+        old.play("upgrade.yml", "-e", "yes=true", "-e", f"cbm_release={newest}")
     print(f"{len(answers)} requests in the {time.monotonic() - began:.0f} s of the upgrade")
     print(f"of them failed: {_failures(answers)}")
 
