@@ -182,7 +182,7 @@ def test_the_examples_are_in_the_home_and_what_the_user_made_of_them_stays(users
     printed = users.printed("test-ann", code)
     for name in ("1_series", "2_ndvi", "3_peers", "4_chips", "5_sql"):
         assert f"{name}.ipynb" in printed
-    assert printed.endswith("0o100444")
+    assert printed.endswith("0o100400")
     users.printed(
         "test-ann",
         "import os; os.chmod('examples/1_series.ipynb', 0o644); "

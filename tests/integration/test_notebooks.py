@@ -41,7 +41,7 @@ def jupyter() -> Path:
         HOME.mkdir(parents=True, exist_ok=True)
         run(sys.executable, "-m", "venv", "--clear", HOME / "venv")
         run(programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            "--require-hashes", "--only-binary", ":all:", "--no-deps", "--requirement", LOCK)  # fmt: skip
+            "--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", LOCK)  # fmt: skip
         stamp.write_text(wanted)
     return programs
 
@@ -75,7 +75,7 @@ def state(cluster, template, tmp_path_factory) -> Iterator[db.Connection]:
 
 
 def scene(folder: Path, number: int) -> catalogue.Scene:
-    """A scene of random pixels under a sky that is clear, or has one cloud over the first parcel."""
+    """A scene of random pixels under a clear sky, or with one cloud over the first parcel."""
     made = write_scene(folder, number)
     classes = np.full((50, 50), 5, np.uint8)
     if number == CLOUDED:
@@ -135,8 +135,13 @@ def images(book: dict[str, Any]) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs(book))
 
 
-def test_there_are_the_promised_examples():
-    assert NAMES == ["1_series.ipynb", "2_ndvi.ipynb", "3_peers.ipynb", "4_chips.ipynb", "5_sql.ipynb"]  # fmt: skip
+def test_the_promised_packages_work_together(jupyter, tmp_path):
+    code = (
+        "import cbm, geopandas, matplotlib, psycopg2, rasterio, voila, pandas\n"
+        "pandas.DataFrame({'a': [1, 2]}).to_parquet('a.parquet')\n"
+        "print(pandas.read_parquet('a.parquet')['a'].sum())"
+    )
+    assert run(jupyter / "python", "-c", code, cwd=tmp_path).stdout.split()[-1] == "3"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -166,7 +171,7 @@ def test_peers_come_by_the_jrcs_client_and_no_password_is_shown_or_kept(execute,
     assert "p2" in texts(book)
     assert "p3" in texts(book)
     assert "right-word" not in json.dumps(book)
-    assert not [path for path in tmp_path.rglob("main.json")]
+    assert not list(tmp_path.rglob("main.json"))
     assert images(book) == 1
 
 
