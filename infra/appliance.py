@@ -42,7 +42,9 @@ class Labels:
 
 
 def _made_whole(
-    parent: pulumi.Resource | None = None, depends_on: Sequence[pulumi.Resource] = ()
+    parent: pulumi.Resource | None = None,
+    depends_on: Sequence[pulumi.Resource] = (),
+    deleted_with: pulumi.Resource | None = None,
 ) -> ResourceOptions:
     """Options of what the provider cannot update: if its making failed half-way, it is made anew.
 
@@ -51,6 +53,7 @@ def _made_whole(
     return ResourceOptions(
         parent=parent,
         depends_on=depends_on,
+        deleted_with=deleted_with,
         replace_on_changes=[_FAILED],
         delete_before_replace=True,
     )
@@ -299,6 +302,7 @@ class Server(pulumi.ComponentResource):
             networks=[{"port": port.id} for port in ports],
             user_data=user_data(name, self.labels.settings.public_key),
             config_drive=True,
+            stop_before_destroy=True,
             availability_zone=self.labels.settings.zone,
             scheduler_hints=[{"group": self.place.apart[self.host.apart].id}]
             if self.host.apart
@@ -307,21 +311,28 @@ class Server(pulumi.ComponentResource):
             opts=ResourceOptions(
                 parent=self,
                 ignore_changes=first_boot,
-                depends_on=[self.place.network.interface],
+                depends_on=[
+                    self.place.network.interface,
+                    *(self.place.volumes.by_name[one.name] for one in self.host.volumes),
+                ],
                 replace_on_changes=[_FAILED] if name in self.place.failed else None,
                 delete_before_replace=True,
             ),
         )
 
     def _attach(self) -> None:
-        """Attach the volumes one after the other, so that their order on the host is the list's."""
+        """Attach the volumes one after the other, so that their order on the host is the list's.
+
+        They are detached by deleting the server, once it has shut down: no host lets go of a volume
+        that it uses.
+        """
         before: list[pulumi.Resource] = []
         for volume in self.host.volumes:
             attachment = openstack.compute.VolumeAttach(
                 f"{volume.name}-attachment",
                 instance_id=self.server.id,
                 volume_id=self.place.volumes.by_name[volume.name].id,
-                opts=_made_whole(self, before),
+                opts=_made_whole(self, before, deleted_with=self.server),
             )
             before = [attachment]
 

@@ -132,15 +132,17 @@ def test_new_workers_are_greeted_and_what_the_operator_set_stays(stack: Stack):
     }
 
 
-def test_what_stands_on_a_data_volume_outlives_its_server(stack: Stack):
+def test_what_stands_on_a_data_volume_in_use_outlives_its_server(stack: Stack, project: Project):
     outputs = stack.outputs()["hosts"]
     volume = next(h for h in outputs if "database" in h["kinds"])["volumes"]["database"]
     device = f"/dev/disk/by-id/virtio-{volume['id'][:20]}"
     mount = f"sudo mount {device} /mnt"
     made = f"sudo mkfs.ext4 -q {device} && {mount} && echo kept | sudo tee /mnt/mark && sync"
     assert said(stack, "cbm-mt-database", made) == "kept"
-    said(stack, "cbm-mt-database", "sudo umount /mnt")
+    used = "sudo systemd-run --quiet --unit use --working-directory /mnt sleep infinity"
+    assert said(stack, "cbm-mt-database", f"{used} && echo used") == "used"
     stack.destroy()
+    assert {one.status for one in project.cloud.block_storage.volumes()} == {"available"}
     stack.fab("up", "--stack", STACK)
     assert ansible(stack, "cbm-mt-database", "-m", "wait_for_connection").code == 0
     assert said(stack, "cbm-mt-database", f"{mount} && cat /mnt/mark") == "kept"
