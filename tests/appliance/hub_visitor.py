@@ -60,7 +60,7 @@ class Visitor:
         asked = self.api("POST", f"users/{self.name}/server")
         assert asked.status_code in (201, 202), asked.text
         while not self.server().get("ready"):
-            assert time.monotonic() - began < 120, "the server does not start"
+            assert time.monotonic() - began < 180, "the server does not start"
             time.sleep(0.5)
         return time.monotonic() - began
 
