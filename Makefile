@@ -119,6 +119,11 @@ lock: setup ## resolve pyproject.toml anew into requirements/*.lock
 	        --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
 	        $$([ $$name = store ] || echo --extra $$name) \
 	        --output-file requirements/$$name.lock pyproject.toml; done
+	@for name in hub notebook; do \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --python-version 3.11 --generate-hashes \
+	        --no-emit-index-url --no-emit-find-links --no-header --quiet \
+	        $$([ $$name = notebook ] || echo --no-emit-package onetimepass) \
+	        --output-file requirements/$$name.lock requirements/$$name.in; done
 
 # What `make inventory` takes: the stack, and the private key if ssh-agent does not hold it.
 STACK ?=

@@ -21,6 +21,7 @@ KINDS = {
 # What a container on this machine's kernel cannot do, said by the variables roles have for it.
 BED = {
     "common_kernel_settings": False,
+    "jupyterhub_memory": "1G",
     "postgis_memory_mb": 1024,
     "swarm_endpoint_mode": "dnsrr",
     "extraction_scenes": "/eodata",
