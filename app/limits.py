@@ -50,6 +50,10 @@ _GUESSES_OF_ADDRESS = Allowance(1, 100)
 """An address may be a whole office's or notebook server's."""
 
 
+LIMITS = "limits"
+"""The buckets' file in the folder of a run."""
+
+
 class Buckets:
     """Token buckets by key, shared by the processes that open the same file."""
 
@@ -68,6 +72,11 @@ class Buckets:
         )
         for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = OFF", _SCHEMA):
             self._file.execute(statement)
+
+    @classmethod
+    def lay(cls, file: Path) -> None:
+        """Make the file, before processes share it: two that begin it at once refuse each other."""
+        cls(file)._file.close()
 
     def take(self, key: str, allowance: Allowance) -> float:
         """Take one from a bucket; 0, or the seconds until there will be one."""
@@ -108,7 +117,7 @@ class Limits:
         folder = settings.run_dir
         per_user = Allowance(settings.rate_per_s, settings.rate_burst)
         per_address = Allowance(settings.open_rate_per_s, settings.open_rate_burst)
-        return cls(Buckets(folder / "limits" if folder else None), per_user, per_address)
+        return cls(Buckets(folder / LIMITS if folder else None), per_user, per_address)
 
     def count(self, user_name: str) -> None:
         """Count a request of a user who has proved who it is.

@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from app.limits import LIMITS, Buckets
+
 # A polygon in the address is the longest that is asked; gunicorn takes no longer line than this.
 limit_request_line = 8190
 limit_request_fields = 50
@@ -37,6 +39,7 @@ def prepare() -> None:
     """Put into the environment what gunicorn is to start with; makes the run's shared folder."""
     folder = Path(tempfile.mkdtemp(prefix="cbm-api-"))
     (folder / "metrics").mkdir()
+    Buckets.lay(folder / LIMITS)
     os.environ[_RUN_DIR] = str(folder)
     os.environ[_METRICS_DIR] = str(folder / "metrics")
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(_RETURNED_BYTES))

@@ -1,6 +1,7 @@
 """Buckets by hand, on a clock that stands until it is moved."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -130,3 +131,13 @@ def test_only_our_own_proxy_is_believed_and_only_its_last_word():
     assert passed_on("127.0.0.1") == ("127.0.0.1", "http", "inner:8000")
     assert passed_on("127.0.0.1", proto="javascript") == ("127.0.0.1", "http", "inner:8000")
     assert passed_on("127.0.0.1", **{"for": "x" * 999})[0] == "x" * 64
+
+
+def test_processes_that_begin_at_once_share_a_file_that_was_laid(tmp_path):
+    """Without it, two that begin the file at once find it locked, and one of them does not start."""
+    for run in range(20):
+        file = tmp_path / f"limits-{run}"
+        Buckets.lay(file)
+        with ThreadPoolExecutor(8) as pool:
+            opened = list(pool.map(Buckets, [file] * 8))
+        assert [b.take("a", TWO_A_SECOND) == 0 for b in opened].count(True) == 3
