@@ -44,7 +44,8 @@ def sql(appliance: Appliance, statement: str) -> str:
 
 def asked(appliance: Appliance, path: str) -> Any:
     """The answer to a question over TLS, by the name of the API's host, from another host."""
-    curl = f"curl --silent --fail-with-body --user admin:$(cat) https://api{path}"
+    address = shlex.quote(f"https://{appliance.names('api')[0]}{path}")
+    curl = f"curl --silent --fail-with-body --user admin:$(cat) {address}"
     secret = appliance.secret("api_first_user")
     ran = appliance.host("registry").run(f"printf %s {secret} | sh -c {shlex.quote(curl)}")
     assert ran.rc == 0, ran.stdout
