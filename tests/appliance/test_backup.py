@@ -134,7 +134,7 @@ def test_lost_host_comes_back_as_of_a_moment(
 
     target = json.dumps({"restore_to": moment})
     began = time.monotonic()
-    said = appliance.play("restore.yml", *away, "-e", target, "-e", "restore_confirm=true")
+    said = appliance.play("restore.yml", *away, "-e", target, "-e", "yes=true")
     print(f"restored to a fresh host in {time.monotonic() - began:.0f} s")
 
     assert "There are no data now" in said
