@@ -124,21 +124,29 @@ def inventory(_c: Connection, stack: str, identity: str = "") -> None:
 @task(help={"workers": "how many there shall be"})
 @_spoken
 def scale(c: Connection, stack: str, workers: int) -> None:
-    """Set the number of workers: make or remove them, write the inventory, greet the new ones."""
+    """Set the number of workers: those that leave end their work first, new ones join in.
+
+    On a stack that site.yml has not converged yet it only makes, greets and removes hosts.
+    """
     pool = layout.workers(settings.read(stack))
     if pool is None:
         raise InfraError(f"Pulumi.{stack}.yaml has no pool of kinds [worker] alone: add one")
     key = ("config", "set", "--stack", stack, "--path", f"cbm:hosts.{pool.name}.count")
     state.pulumi(*key, str(workers))
     try:
-        settings.read(stack)
+        wanted = {f"{settings.prefix(stack)}-{h.name}" for h in layout.hosts(settings.read(stack))}
     except InfraError:
         state.pulumi(*key, str(pool.count))
         raise
+    known, converged = inventories.hosts(stack), plays.converged(stack)
+    leaving, new = sorted(known - wanted), sorted(wanted - known)
+    if converged and leaving:
+        _play(c, stack, "leave", [f"remove={','.join(leaving)}"])
     up(c, stack)
-    if int(workers) > pool.count:
-        new = [f"cbm-{stack}-{pool.name}-{n}" for n in range(pool.count + 1, int(workers) + 1)]
+    if new:
         _greet(c, stack, new)
+    if converged:
+        _play(c, stack, "scale")
 
 
 def _greet(c: Connection, stack: str, hosts: list[str]) -> None:

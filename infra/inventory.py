@@ -129,6 +129,12 @@ def write(stack: str, identity: str | None = None) -> Path:
     return folder
 
 
+def hosts(stack: str) -> set[str]:
+    """The hosts that the inventory of a stack names; none if it was not written yet."""
+    path = FOLDER / stack / "hosts.yml"
+    return set(yaml.safe_load(path.read_text())["all"]["hosts"]) if path.exists() else set()
+
+
 @click.command()
 @click.argument("stack")
 @click.option("--identity", help="Private key to log in with, if ssh would not find it itself.")

@@ -10,6 +10,11 @@ from infra.inventory import FOLDER
 PLAYBOOKS = Path("playbooks")
 
 
+def converged(stack: str) -> bool:
+    """Whether site.yml has begun with this stack's hosts: it leaves the secrets it made."""
+    return (FOLDER / stack / "secrets").is_dir()
+
+
 def command(stack: str, playbook: str, variables: Sequence[str] = (), check: bool = False) -> str:
     """The command line of a playbook, for a shell.
 

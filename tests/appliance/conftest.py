@@ -16,6 +16,7 @@ from testinfra.host import Host
 from tests.beds.hosts.lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
+DEMO_PARCELS = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -105,3 +106,10 @@ def appliance(request: pytest.FixtureRequest) -> Appliance:
     made.play("site.yml")
     print(f"site.yml on {len(made.names('common'))} bare hosts: {time.monotonic() - began:.0f} s")
     return made
+
+
+@pytest.fixture(scope="session")
+def demo(appliance: Appliance) -> Appliance:
+    """The appliance with the demo's parcels and scenes, extracted by its workers."""
+    appliance.play("demo.yml", "--extra-vars", f"demo_parcels={DEMO_PARCELS}")
+    return appliance

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.appliance.conftest import Appliance
+from tests.appliance.conftest import DEMO_PARCELS, Appliance
 from tests.system.test_demo import Demo, new_demo
 
-PARCELS = 60
 KINDS = ("s2", "bs")
 QUESTION = "aoi=demo&year=2024&pid={code}&tstype=s2&band=B08"
 
@@ -26,13 +25,7 @@ DIGEST = """
 @pytest.fixture(scope="module")
 def standalone() -> Iterator[Demo]:
     for demo in new_demo():
-        yield demo.up(f"--synthetic-parcels={PARCELS}")
-
-
-@pytest.fixture(scope="module")
-def demo(appliance: Appliance) -> Appliance:
-    appliance.play("demo.yml", "--extra-vars", f"demo_parcels={PARCELS}")
-    return appliance
+        yield demo.up(f"--synthetic-parcels={DEMO_PARCELS}")
 
 
 def sql(appliance: Appliance, statement: str) -> str:
@@ -57,7 +50,7 @@ def test_swarm_writes_the_signatures_that_a_machine_alone_writes(
     demo: Appliance, standalone: Demo, kind: str
 ) -> None:
     alone = standalone.sql(DIGEST.format(kind=kind))
-    assert int(alone.split()[0]) > PARCELS
+    assert int(alone.split()[0]) > DEMO_PARCELS
     assert sql(demo, DIGEST.format(kind=kind)) == alone
 
 
@@ -79,5 +72,5 @@ def test_series_over_tls_are_those_of_a_machine_alone(demo: Appliance, standalon
 def test_second_import_of_the_demo_extracts_nothing_anew(demo: Appliance) -> None:
     fences = "SELECT string_agg(fence::text, ',' ORDER BY obsid, set_id) FROM public.work"
     before = sql(demo, fences)
-    demo.play("demo.yml", "--extra-vars", f"demo_parcels={PARCELS}")
+    demo.play("demo.yml", "--extra-vars", f"demo_parcels={DEMO_PARCELS}")
     assert sql(demo, fences) == before

@@ -80,14 +80,6 @@ def test_worker_of_another_password_is_refused(appliance: Appliance) -> None:
 # From here on scenes are extracted, again and again.
 
 
-@pytest.fixture(scope="module")
-def demo(appliance: Appliance, manager: Host) -> Appliance:
-    """An appliance with the demo's parcels and scenes."""
-    if not manager.file("/eodata/demo/parcels.gpkg").exists:
-        appliance.play("demo.yml", "--extra-vars", "demo_parcels=400")
-    return appliance
-
-
 def totals(manager: Host) -> dict[str, int]:
     found: dict[str, int] = json.loads(manager.check_output("cbm-extract status --json"))["totals"]
     return found

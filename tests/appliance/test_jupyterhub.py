@@ -237,13 +237,23 @@ def test_the_page_is_for_those_who_are_logged_in(users: Hub) -> None:
     assert "/pages/" not in nobody.split("?")[0]
 
 
-def test_visitors_of_the_page_see_the_notebook_and_run_no_code(users: Hub) -> None:
+def test_visitors_of_the_page_see_a_parcels_series(demo: Appliance, users: Hub) -> None:
+    show = (
+        "(key := {'Authorization': 'token ' + Visitor(name, word).token()}) and "
+        "requests.get(PAGES, headers=key, timeout=120).text"
+    )
+    page = users.do(show, name="test-ann", word=PASSWORD)
+    assert 'name="pid" value="' in page
+    assert "<th>B08</th>" in page
+    assert "data:image/png" in page or "image/png" in page
+
+
+def test_visitors_of_the_page_run_no_code(users: Hub) -> None:
     key = "key := {'Authorization': 'token ' + Visitor(name, word).token()}"
     show = f"({key}) and requests.get(PAGES, headers=key, timeout=120).text"
     page = users.do(show, name="test-ann", word=PASSWORD)
     assert "A parcel&#39;s series" in page or "A parcel's series" in page
     assert "cbm_api import" not in page, "the code is not shown"
-    assert 'name="pid"' in page or "This page has no token" in page
     probe = (
         f"({key}) and (page := requests.get(PAGES, headers=key, timeout=120).text) and "
         "execute(f'{PAGES}api/kernels/{kernel_of(page)}/channels', key, code, 8)"

@@ -14,11 +14,15 @@ def manager(appliance: Appliance) -> Host:
     return appliance.host("registry")
 
 
+def nodes(manager: Host) -> list[tuple[str, str]]:
+    """Name and state of each node."""
+    ids = manager.check_output("docker node ls --quiet").split()
+    known = json.loads(manager.check_output(f"docker node inspect {' '.join(ids)}"))
+    return sorted((n["Description"]["Hostname"], n["Status"]["State"]) for n in known)
+
+
 def test_nodes_are_the_hosts_of_the_inventory(appliance: Appliance, manager: Host) -> None:
-    nodes = manager.check_output("docker node ls --quiet").split()
-    known = json.loads(manager.check_output(f"docker node inspect {' '.join(nodes)}"))
-    found = sorted((n["Description"]["Hostname"], n["Status"]["State"]) for n in known)
-    assert found == sorted((name, "ready") for name in appliance.names("swarm"))
+    assert nodes(manager) == sorted((name, "ready") for name in appliance.names("swarm"))
 
 
 def test_nodes_are_labelled_by_kind(appliance: Appliance, manager: Host) -> None:
@@ -46,3 +50,20 @@ def test_swarm_is_closed_to_strangers(appliance: Appliance, port: int) -> None:
 def test_networks_of_containers_do_not_meet_that_of_the_hosts(manager: Host) -> None:
     network = json.loads(manager.check_output("docker network inspect cbm"))[0]
     assert all(pool["Subnet"].startswith("172.") for pool in network["IPAM"]["Config"])
+
+
+@pytest.mark.parametrize("who", ["", "db", "manager", "nobody"])
+def test_only_workers_may_leave(appliance: Appliance, manager: Host, who: str) -> None:
+    before = nodes(manager)
+    with pytest.raises(AssertionError, match="Those that can leave"):
+        appliance.play("leave.yml", "-e", f"remove={who}")
+    assert nodes(manager) == before
+
+
+@pytest.mark.full
+def test_a_worker_that_left_may_come_again(appliance: Appliance, manager: Host) -> None:
+    whole, leaving = nodes(manager), appliance.names("swarm")[-1]
+    appliance.play("leave.yml", "-e", f"remove={leaving}")
+    assert nodes(manager) == [node for node in whole if node[0] != leaving]
+    appliance.play("scale.yml")
+    assert nodes(manager) == whole

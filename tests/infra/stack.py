@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ from tests.infra.project import Project
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("PULUMI_PREFIX", "/opt/pulumi"), "bin")
 PASSPHRASE = "a passphrase of the tests"
+
+
+def until(happened: Callable[[], object], limit_s: float = 60) -> None:
+    """Wait for something; a failure if it does not happen in time."""
+    end = time.monotonic() + limit_s
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.beds.openstack.processes import pid, start, stop, wait
 from tests.infra.project import Project
-from tests.infra.stack import UP, Stack
+from tests.infra.stack import UP, Stack, until
 
 VERBS_KILLED = ("up", "destroy", "up", "destroy", "up")
 DOWN_S = 20
@@ -41,13 +41,6 @@ def stack(
     assert project.left() == []
     for volume in project.cloud.block_storage.volumes():
         project.cloud.delete_volume(volume.id, wait=True)
-
-
-def until(happened: Callable[[], object], limit_s: float = 60) -> None:
-    end = time.monotonic() + limit_s
-    while not happened():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.2)
 
 
 def test_an_unknown_flavor_image_and_network_are_told_at_once_and_nothing_is_made(
