@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +82,17 @@ class Appliance:
         )
         assert ran.returncode == 0, ran.stdout[-4000:]
         return ran.stdout
+
+
+@contextmanager
+def stopped(host: Host, *units: str) -> Iterator[None]:
+    """Around a block: these units of a host are stopped."""
+    names = " ".join(units)
+    host.run_expect([0], f"systemctl stop {names}")
+    try:
+        yield
+    finally:
+        host.run_expect([0], f"systemctl start {names}")
 
 
 @pytest.fixture(scope="session")

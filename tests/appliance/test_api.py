@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.appliance.conftest import Appliance
+from tests.appliance.conftest import Appliance, stopped
 from tests.appliance.way_in import WayIn, asked_without_end
 
 PORTS = (8000, 8001)
@@ -115,13 +115,9 @@ def test_the_api_comes_back_with_its_host(appliance: Appliance) -> None:
 def test_while_the_database_is_away_answers_say_so_and_then_go_on(
     appliance: Appliance, user: WayIn
 ) -> None:
-    database = appliance.host("postgis")
-    database.run_expect([0], "systemctl stop postgresql@15-main")
-    try:
+    with stopped(appliance.host("postgis"), "postgresql@15-main"):
         away = user.ask("/query/info")
         alive = user.ask("/healthz")
-    finally:
-        database.run_expect([0], "systemctl start postgresql@15-main")
     assert (away.status, alive.status) == (503, 200)
     assert user.ask("/query/info").status == 200
 

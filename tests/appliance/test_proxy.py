@@ -8,7 +8,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-from tests.appliance.conftest import Appliance
+from tests.appliance.conftest import Appliance, stopped
 from tests.appliance.way_in import WayIn
 
 FORM = "application/x-www-form-urlencoded"
@@ -154,13 +154,9 @@ def test_the_figures_of_each_instance_need_the_token(appliance: Appliance, way: 
 def test_while_nothing_is_up_programs_get_json_and_people_a_page(
     appliance: Appliance, way: WayIn
 ) -> None:
-    host = appliance.host("api")
-    host.run_expect([0], "systemctl stop cbm-api@8000 cbm-api@8001")
-    try:
+    with stopped(appliance.host("api"), "cbm-api@8000", "cbm-api@8001"):
         program = way.ask("/query/info")
         person = way.ask("/", Accept="text/html")
-    finally:
-        host.run_expect([0], "systemctl start cbm-api@8000 cbm-api@8001")
     assert (program.status, person.status) == (503, 503)
     assert program.json["error"] == "Service Unavailable"
     assert int(program.headers["retry-after"]) > 0

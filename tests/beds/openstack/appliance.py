@@ -2,6 +2,10 @@
 
 The small example with two workers, on real hosts (zone `hosts`), as stack `bed` of the checkout.
 What the bed cannot do is said in inventory/bed/group_vars/all.yml, as an operator would.
+
+    python -m tests.beds.openstack.appliance run fab scale --stack bed --workers 3
+
+runs any command as the stack's operator.
 """
 
 import os
@@ -110,6 +114,6 @@ def _agent() -> Iterator[str]:
 
 if __name__ == "__main__":
     try:
-        {"up": up, "destroy": destroy}[sys.argv[1]]()
+        {"up": up, "destroy": destroy, "run": _run}[sys.argv[1]](*sys.argv[2:])
     except subprocess.CalledProcessError as error:
         sys.exit(f"{error.cmd[0]} failed as said above")
