@@ -84,3 +84,24 @@ def test_old_releases_are_removed_and_the_present_one_stays(
     for program in PROGRAMS:
         name, digest = image(manager, program).split("/")[1].split("@")
         assert status(manager, registry, login, f"{name}/manifests/{digest}") == "200"
+
+
+@pytest.mark.full
+def test_images_may_come_from_another_registry(appliance: Appliance, manager: Host) -> None:
+    # A folder of our own registry plays the other one.
+    registry, login = appliance.names("registry")[0], f"cbm:{appliance.secret('registry')}"
+    name, digest = image(manager, "cbm-api").split("@")
+    label = '{{index .Config.Labels "org.opencontainers.image.version"}}'
+    inspect = f"docker image inspect --format '{label}' {name}@{digest}"
+    tag = manager.check_output(inspect)
+    there = f"{registry}:5000/upstream/cbm-app:{tag}"
+    manager.check_output(f"docker tag {name}@{digest} {there} && docker push --quiet {there}")
+    delete = f"curl --silent --fail -X DELETE https://{registry}:5000/v2/cbm-app/manifests/{digest}"
+    manager.check_output(f"printf 'user = \"{login}\"' | {delete} --config -")
+    assert status(manager, registry, login, f"cbm-app/manifests/{tag}") == "404"
+    upstream = f"registry_upstream={registry}:5000/upstream"
+    limit = f"{','.join(appliance.names('registry'))},localhost"
+    printed = appliance.play("site.yml", "--limit", limit, "--extra-vars", upstream)
+    assert "Build the images" not in printed
+    assert status(manager, registry, login, f"cbm-app/manifests/{tag}") == "200"
+    assert image(manager, "cbm-api") == f"{name}@{digest}"
