@@ -60,6 +60,10 @@ class Appliance:
         hosts = yaml.safe_load(self.inventory.read_text())["all"]["hosts"]
         return dict(hosts[name])
 
+    def kinds(self, name: str) -> list[str]:
+        """What a host is, in the words of infra/."""
+        return list(self.variables(name)["cbm_kinds"])  # type: ignore[call-overload]
+
     def secret(self, name: str) -> str:
         """One of the operator's secrets."""
         return (self.inventory.parent / "secrets" / name).read_text().strip()

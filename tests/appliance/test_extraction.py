@@ -115,6 +115,13 @@ def digest(appliance: Appliance, manager: Host) -> str:
     return str(appliance.host("postgis").check_output(ask))
 
 
+def workers_at(manager: Host) -> list[str]:
+    """The hosts on which a worker runs, once for each."""
+    show = "docker service ps --filter desired-state=running --format '{{.Node}} {{.CurrentState}}'"
+    tasks = manager.check_output(f"{show} cbm_extraction").splitlines()
+    return sorted(task.split()[0] for task in tasks if task.split()[1] == "Running")
+
+
 @pytest.fixture(scope="module")
 def undisturbed(demo: Appliance, manager: Host) -> str:
     begin(manager)
@@ -135,6 +142,8 @@ def test_no_scene_is_lost_or_doubled_when_a_worker_host_dies(
         assert digest(demo, manager) == undisturbed
     finally:
         lab.up()
+    hosts = sorted(name for name in demo.names("swarm") if "worker" in demo.kinds(name))
+    assert waited(lambda: workers_at(manager) == hosts, 120), workers_at(manager)
 
 
 @pytest.mark.full
