@@ -214,6 +214,7 @@ def test_a_certificate_lasts_825_days_at_most(appliance: Appliance) -> None:
         assert host.run(f"{check} {825 * 86400 + 60}").rc == 1
 
 
+@pytest.mark.full
 def test_another_name_gives_another_certificate_for_the_same_key(
     appliance: Appliance, converge: Converge, pair: tuple[Host, Host, str]
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_certificate_near_its_end_is_renewed(
     assert certificate(pair[0]) != before
 
 
+@pytest.mark.full
 def test_a_renewed_pair_belongs_together(converge: Converge, pair: tuple[Host, Host, str]) -> None:
     host = pair[0]
     key = host.file("/etc/cbm/tls/host.key").sha256sum
@@ -302,6 +304,7 @@ def test_forwarding_is_left_to_docker(appliance: Appliance, converge: Converge) 
         assert host.check_output("sysctl -n net.ipv4.conf.all.accept_redirects") == "0"
 
 
+@pytest.mark.full
 def test_verify_finds_a_lenient_sshd(converge: Converge, pair: tuple[Host, Host, str]) -> None:
     host = pair[0]
     lenient = "/etc/ssh/sshd_config.d/0-lenient.conf"
@@ -312,12 +315,6 @@ def test_verify_finds_a_lenient_sshd(converge: Converge, pair: tuple[Host, Host,
     finally:
         host.check_output(f"rm {lenient}")
     converge(entry="verify")
-
-
-def test_a_second_run_changes_nothing(appliance: Appliance, converge: Converge) -> None:
-    for options in ([], ["--check"]):
-        recap = re.findall(r"changed=(\d+) .*failed=(\d+)", converge(*options))
-        assert recap == [("0", "0")] * len(appliance.names("common"))
 
 
 def certificate(host: Host) -> str:

@@ -125,6 +125,7 @@ def test_an_alert_fires_reaches_alertmanager_and_resolves(appliance, manager):
     wait_for(lambda: not firing(), seconds=400)
 
 
+@pytest.mark.full
 def test_an_old_backup_is_noticed_until_there_is_a_new_one(appliance, manager):
     name = appliance.names("monitoring")[0]  # a host whose figures role backup does not write
     path = f"{METRICS}/test.prom"
@@ -150,9 +151,7 @@ def test_an_old_backup_is_noticed_until_there_is_a_new_one(appliance, manager):
 @pytest.fixture
 def report(appliance: Appliance) -> dict[str, str]:
     """What facts.yml packs: file name -> text."""
-    line = (
-        f"refused {appliance.secret('database_monitor')} password=hunter2 https://u:pw1@h/q?pid=NL7"
-    )
+    line = f"refused {appliance.secret('api_metrics')} password=hunter2 https://u:pw1@h/q?pid=NL7"
     appliance.host("common").check_output(f"logger -p user.err 'canary {line}'")
     before = set(appliance.inventory.parent.glob("support-*.tar.gz"))
     appliance.play("facts.yml")
@@ -177,7 +176,7 @@ def test_a_report_of_trouble_tells_of_every_host_but_no_secret_and_no_parcel(app
     heard = [line for line in report[f"{appliance.names('common')[0]}.txt"].splitlines()
              if "canary refused" in line]  # fmt: skip
     assert heard
-    secret = appliance.secret("database_monitor")
+    secret = appliance.secret("api_metrics")
     assert len(secret) >= 20
     for word in (secret, "hunter2", "pw1", "NL7"):
         assert not [name for name, text in report.items() if word in text], word
