@@ -56,7 +56,7 @@ def refused(appliance: Appliance, tmp_path_factory: pytest.TempPathFactory) -> s
     folder = tmp_path_factory.mktemp("broken")
     (folder / "hosts.yml").write_text(yaml.safe_dump(broken(appliance)))
     (folder / "secrets").mkdir(mode=0o755)
-    ran = validate(folder / "hosts.yml")
+    ran = validate(folder / "hosts.yml", "-e", "validate_wait_s=5")
     assert ran.returncode != 0
     return " ".join(ran.stdout.split())
 
