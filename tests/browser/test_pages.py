@@ -137,6 +137,22 @@ def test_an_unknown_parcel_is_told(visitor):
     visitor.keep("unknown-parcel")
 
 
+def test_who_searches_before_the_campaigns_came_is_answered_then(visitor):
+    visitor.log_in("/status")
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    visitor.page.route("**/page/campaigns", hold)
+    visitor.page.goto(visitor.site.url)
+    visitor.page.get_by_label("Parcel id").fill("p1")
+    visitor.page.get_by_role("button", name="Find").click()
+    visitor.page.wait_for_timeout(300)
+    held.pop().continue_()
+    expect(visitor.page.get_by_role("heading", name="p1", exact=True)).to_be_visible()
+
+
 def test_progress_shows_states_and_reasons(visitor):
     visitor.log_in("/status")
     page = visitor.page

@@ -215,10 +215,14 @@ async function showImages(signal) {
   chips.show(state.parcel, series);
 }
 
-$("search").addEventListener("submit", (event) => {
+// Who is quicker than the campaigns' coming is answered when they are there.
+const begun = begin().catch((error) => tell("The page cannot be shown", error.message, true));
+
+$("search").addEventListener("submit", async (event) => {
   event.preventDefault();
+  await begun;
   const code = $("code").value.trim();
-  if (code) choose(code);
+  if (code && state.campaign) choose(code);
 });
 $("campaign").addEventListener("change", () => {
   const campaign = state.campaigns[$("campaign").value];
@@ -230,6 +234,7 @@ $("clear").addEventListener("input", () => {
   draw(plot.peers);
 });
 $("peers").addEventListener("change", () => showPeers());
-addEventListener("popstate", () => follow());
-
-begin().catch((error) => tell("The page cannot be shown", error.message, true));
+addEventListener("popstate", async () => {
+  await begun;
+  if (state.campaign) follow();
+});
