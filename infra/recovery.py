@@ -69,8 +69,8 @@ def recover(cloud: Connection, stack: str, say: Say) -> None:
     """
     things = survey(cloud)
     state = read(stack)
-    if state.interrupted:
-        say(f"stack {stack}: an earlier run was cut short; mending it")
+    if state.interrupted or audit(stack, things, state).missing:
+        say(f"stack {stack}: an earlier run was cut short, or something is gone; mending it")
         _look_again(stack, say)  # which takes the lock: a run that goes on is left in peace
         failed = [one for one in things if one.label == stack and one.facts.get("started") is False]
         if failed:

@@ -112,6 +112,19 @@ def test_what_was_made_by_halves_and_cannot_be_updated_is_made_anew(stack: Stack
     stack.assert_unchanged()
 
 
+def test_servers_that_went_although_their_destroy_failed_are_made_anew(
+    stack: Stack, project: Project
+):
+    stack.up()
+    for mend in (stack.up, lambda: stack.fab("up", "--stack", stack.name)):
+        for server in project.cloud.compute.servers():
+            project.cloud.delete_server(server.id, wait=True)
+        assert "missing: 0" not in stack.run("fab", "audit", "--stack", stack.name).said
+        mend()
+        assert len(project.ids("Instance")) == 1
+        stack.assert_unchanged()
+
+
 def test_an_address_that_somebody_took_is_told_and_free_again_it_is_used(
     stack: Stack, project: Project
 ):
