@@ -342,8 +342,7 @@ def test_the_hardening_index_rises(
         before = hardening(Appliance(bare.inventory).host("common"))
     finally:
         bare.down()
-    name = appliance.names("common")[0]
-    after = hardening(appliance.named(name))
+    after = {name: hardening(appliance.named(name)) for name in appliance.names("common")}
     with capsys.disabled():
-        print(f"\nhardening index by lynis: {before} on a bare host, {after} on {name}")
-    assert after >= before + 5
+        print(f"\nhardening index by lynis: {before} on a bare host; {after}")
+    assert min(after.values()) >= before + 5
