@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import testinfra
@@ -64,6 +65,10 @@ class Appliance:
         """A host's own variables in the inventory."""
         hosts = yaml.safe_load(self.inventory.read_text())["all"]["hosts"]
         return dict(hosts[name])
+
+    def shared(self, name: str) -> Any:
+        """A variable that the inventory gives all hosts."""
+        return yaml.safe_load(self.inventory.read_text())["all"]["vars"][name]
 
     def kinds(self, name: str) -> list[str]:
         """What a host is, in the words of infra/."""
