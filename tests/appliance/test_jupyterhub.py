@@ -244,11 +244,7 @@ def test_visitors_of_the_page_see_a_parcels_series(demo: Appliance, users: Hub) 
     )
     page = users.do(show, name="test-ann", word=PASSWORD)
     # What cells gave stands in it as JSON.
-    for piece in (
-        r'name=\\"pid\\" value=\\"0',
-        "th\\\\u003eB08\\\\u003c/th",
-        '"image/png": "iVBOR',
-    ):
+    for piece in (r"name=\"pid\" value=\"0", r"th\u003eB08\u003c/th", '"image/png": "iVBOR'):
         assert piece in page, page[-3000:]
 
 
