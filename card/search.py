@@ -20,6 +20,7 @@ _TIMEOUT_S = 30.0
 _RETRIES = Retry(
     total=5,
     connect=3,
+    read=1,  # a server that is silent for half a minute is rarely quicker the sixth time
     backoff_factor=0.5,
     status_forcelist=(429, 502, 503, 504),
     allowed_methods=None,  # a search is a POST that changes nothing
@@ -62,8 +63,9 @@ def search(
 def _items(url: str, **criteria: Any) -> Iterator[stac.Item]:
     """Items of a search, with pystac-client's many ways to fail told apart by whose fault."""
     try:
-        api = StacApiIO(timeout=_TIMEOUT_S, max_retries=_RETRIES)
-        client = Client.open(url, stac_io=api)
+        # The timeout goes to open(), which overwrites that of the StacApiIO it is given.
+        api = StacApiIO(max_retries=_RETRIES)
+        client = Client.open(url, stac_io=api, timeout=_TIMEOUT_S)
         yield from client.search(limit=100, **criteria).items_as_dicts()
     except APIError as error:
         status = getattr(error, "status_code", None)  # none when no answer came at all

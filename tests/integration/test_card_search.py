@@ -1,6 +1,7 @@
 """Searching STAC APIs: recorded answers served over loopback, and servers that misbehave."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,6 +183,15 @@ def test_no_server_is_said(impatient):
         url = api.url
     with pytest.raises(WorldError, match=url):
         collect(search(url, "sentinel-2-l2a", BBOX, START, END))
+
+
+@pytest.mark.timeout(30)
+def test_a_server_that_takes_the_question_and_never_answers_is_given_up(monkeypatch, impatient):
+    monkeypatch.setattr(searching, "_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(WorldError, match=f"{url} "):
+            list(search(url, "sentinel-2-l2a", BBOX, START, END))
 
 
 @pytest.mark.parametrize("bbox", [(9.0, 48.0, 10.0, 47.0), (500000.0, 47.0, 510000.0, 48.0)])
