@@ -78,6 +78,11 @@ class Appliance:
         """One of the operator's secrets."""
         return (self.inventory.parent / "secrets" / name).read_text().strip()
 
+    def sql(self, statement: str) -> str:
+        """What the database's superuser is told: a line a row, values apart by |."""
+        ask = "cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d cbm -c %s"
+        return str(self.host("postgis").check_output(ask, statement))
+
     def play(self, playbook: str, *options: str) -> str:
         """Run a playbook and return what it printed; a failure fails the test with its end."""
         ran = subprocess.run(

@@ -62,9 +62,9 @@ def test_instances_are_confined(appliance: Appliance) -> None:
 
 
 def test_the_database_is_asked_over_verified_tls_by_the_apis_login(appliance: Appliance) -> None:
-    rows = appliance.host("postgis").check_output(
-        'runuser -u postgres -- psql -qtA cbm -c "SELECT DISTINCT usename, ssl FROM pg_stat_ssl '
-        "JOIN pg_stat_activity USING (pid) WHERE application_name = 'cbm-api'\""
+    rows = appliance.sql(
+        "SELECT DISTINCT usename, ssl FROM pg_stat_ssl "
+        "JOIN pg_stat_activity USING (pid) WHERE application_name = 'cbm-api'"
     )
     assert rows.split() == ["api|t"]
     settings = appliance.host("api").file("/etc/cbm/api.env").content_string

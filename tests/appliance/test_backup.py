@@ -23,11 +23,6 @@ def database(appliance: Appliance) -> Host:
     return appliance.host("backup")
 
 
-def psql(database: Host, statement: str) -> str:
-    """What the superuser is told, on the host."""
-    return str(database.check_output(f'runuser -u postgres -- psql -XAtq cbm -c "{statement}"'))
-
-
 def fingerprint(database: Host) -> dict[str, Any]:
     """Counts and digests of all tables."""
     said = database.check_output("runuser -u postgres -- /usr/local/sbin/cbm-backup fingerprint")
@@ -54,15 +49,15 @@ def test_secrets_of_the_repository_are_kept(appliance: Appliance, database: Host
     assert appliance.secret("backup_cipher") not in database.check_output("journalctl --no-pager")
 
 
-def test_wal_of_a_write_is_archived_within_the_timeout(database: Host) -> None:
-    psql(database, "CREATE TABLE IF NOT EXISTS pulse (x int); INSERT INTO pulse VALUES (1)")
-    segment = psql(database, "SELECT pg_walfile_name(pg_current_wal_lsn())")
+def test_wal_of_a_write_is_archived_within_the_timeout(appliance: Appliance) -> None:
+    appliance.sql("CREATE TABLE IF NOT EXISTS pulse (x int); INSERT INTO pulse VALUES (1)")
+    segment = appliance.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
     deadline = time.monotonic() + 120
     archived = f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver"
-    while psql(database, archived) != "t":
+    while appliance.sql(archived) != "t":
         assert time.monotonic() < deadline, f"{segment} is not archived after two minutes"
         time.sleep(2)
-    psql(database, "DROP TABLE pulse")
+    appliance.sql("DROP TABLE pulse")
 
 
 def test_drill_restores_and_finds_all_equal(appliance: Appliance, database: Host) -> None:
@@ -78,12 +73,12 @@ def test_drill_restores_and_finds_all_equal(appliance: Appliance, database: Host
     assert not database.file("/var/lib/postgresql/drill").exists
 
 
-def test_restore_only_says_what_it_would_do(appliance: Appliance, database: Host) -> None:
-    before = psql(database, "SELECT pg_postmaster_start_time()")
+def test_restore_only_says_what_it_would_do(appliance: Appliance) -> None:
+    before = appliance.sql("SELECT pg_postmaster_start_time()")
     said = appliance.play("restore.yml")
     assert "Nothing is done yet" in said
     assert "The data of now are kept, in /var/lib/postgresql" in said
-    assert psql(database, "SELECT pg_postmaster_start_time()") == before
+    assert appliance.sql("SELECT pg_postmaster_start_time()") == before
 
 
 def test_restore_refuses_what_cannot_be(appliance: Appliance) -> None:
@@ -118,15 +113,15 @@ def test_lost_host_comes_back_as_of_a_moment(
     name = appliance.names("backup")[0]
     _send_backups(appliance, away, tmp_path)
     database = appliance.host("backup")
-    psql(database, "INSERT INTO aoi (code) VALUES ('firsta')")
+    appliance.sql("INSERT INTO aoi (code) VALUES ('firsta')")
     then = fingerprint(database)
     time.sleep(1.5)
-    moment = psql(database, "SELECT now()")
+    moment = appliance.sql("SELECT now()")
     time.sleep(1.5)
-    psql(database, "INSERT INTO aoi (code) VALUES ('secondb')")
+    appliance.sql("INSERT INTO aoi (code) VALUES ('secondb')")
     assert fingerprint(database)["tables"] != then["tables"]
-    psql(database, "SELECT pg_switch_wal()")
-    _await_archived(database)
+    appliance.sql("SELECT pg_switch_wal()")
+    _await_archived(appliance)
 
     _destroy(appliance, name)
     database = appliance.host("backup")
@@ -142,16 +137,16 @@ def test_lost_host_comes_back_as_of_a_moment(
     found = fingerprint(database)
     assert found["tables"] == then["tables"]
     assert (
-        psql(database, "SELECT string_agg(code, ',') FROM aoi WHERE code IN ('firsta', 'secondb')")
+        appliance.sql("SELECT string_agg(code, ',') FROM aoi WHERE code IN ('firsta', 'secondb')")
         == "firsta"
     )
     appliance.play("drill.yml")
 
 
-def _await_archived(database: Host) -> None:
-    last = psql(database, "SELECT pg_walfile_name(pg_current_wal_lsn() - 16777216)")
+def _await_archived(appliance: Appliance) -> None:
+    last = appliance.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 16777216)")
     for _ in range(60):
-        if psql(database, f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver") == "t":
+        if appliance.sql(f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver") == "t":
             return
         time.sleep(1)
     pytest.fail(f"{last} was not archived in a minute")

@@ -15,11 +15,6 @@ SCENES = 3
 SOURCE = {"collection": "sentinel-2-l2a", "bbox": "9.0,47.3,9.1,47.5", "days": 3660}
 
 
-def asked(appliance: Appliance, statement: str) -> str:
-    line = f'runuser -u postgres -- psql -qtA -v ON_ERROR_STOP=1 cbm -c "{statement}"'
-    return str(appliance.host("postgis").check_output(f"cd / && {line}"))
-
-
 @pytest.fixture
 def stac(appliance: Appliance, tmp_path: Path) -> Iterator[StacServer]:
     """On this machine, as the hosts see it; its scenes leave the catalogue at the end."""
@@ -27,7 +22,7 @@ def stac(appliance: Appliance, tmp_path: Path) -> Iterator[StacServer]:
     with serving(tmp_path, SCENES, operator) as server:
         yield server
         references = ", ".join(f"'{one['id']}'" for one in server.items)
-        asked(appliance, f"DELETE FROM public.scene WHERE reference IN ({references})")
+        appliance.sql(f"DELETE FROM public.scene WHERE reference IN ({references})")
 
 
 def converge(appliance: Appliance, *sources: dict[str, object]) -> None:
@@ -40,11 +35,11 @@ def test_scenes_of_a_source_come_by_timer_and_each_once(
     appliance: Appliance, stac: StacServer
 ) -> None:
     manager, known = appliance.host("card"), "SELECT count(*) FROM public.scene"
-    before = int(asked(appliance, known))
+    before = int(appliance.sql(known))
     converge(appliance, SOURCE | {"stac": stac.url})
     assert manager.service("cbm-card-sync.timer").is_running
     for _ in range(2):
         manager.check_output("systemctl start cbm-card-sync.service")
-        assert int(asked(appliance, known)) == before + SCENES
+        assert int(appliance.sql(known)) == before + SCENES
     converge(appliance)
     assert not manager.service("cbm-card-sync.timer").is_running

@@ -28,13 +28,6 @@ def standalone() -> Iterator[Demo]:
         yield demo.up(f"--synthetic-parcels={DEMO_PARCELS}")
 
 
-def sql(appliance: Appliance, statement: str) -> str:
-    line = f"psql -d cbm -XtAc {shlex.quote(statement)}"
-    ran = appliance.host("postgis").run(f"cd / && runuser -u postgres -- {line}")
-    assert ran.rc == 0, ran.stderr
-    return str(ran.stdout.strip())
-
-
 def asked(appliance: Appliance, path: str) -> Any:
     """The answer to a question over TLS, by the name of the API's host, from another host."""
     address = shlex.quote(f"https://{appliance.names('api')[0]}{path}")
@@ -51,7 +44,7 @@ def test_swarm_writes_the_signatures_that_a_machine_alone_writes(
 ) -> None:
     alone = standalone.sql(DIGEST.format(kind=kind))
     assert int(alone.split()[0]) > DEMO_PARCELS
-    assert sql(demo, DIGEST.format(kind=kind)) == alone
+    assert demo.sql(DIGEST.format(kind=kind)) == alone
 
 
 def test_series_over_tls_are_those_of_a_machine_alone(demo: Appliance, standalone: Demo) -> None:
@@ -71,6 +64,6 @@ def test_series_over_tls_are_those_of_a_machine_alone(demo: Appliance, standalon
 
 def test_second_import_of_the_demo_extracts_nothing_anew(demo: Appliance) -> None:
     fences = "SELECT string_agg(fence::text, ',' ORDER BY obsid, set_id) FROM public.work"
-    before = sql(demo, fences)
+    before = demo.sql(fences)
     demo.play("demo.yml", "--extra-vars", f"demo_parcels={DEMO_PARCELS}")
-    assert sql(demo, fences) == before
+    assert demo.sql(fences) == before

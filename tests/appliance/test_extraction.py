@@ -111,8 +111,7 @@ def digest(appliance: Appliance, manager: Host) -> str:
 
     assert waited(idle, 400), totals(manager)
     assert totals(manager)["dead"] == 0
-    ask = f"cd / && runuser -u postgres -- psql -d cbm -XAtc {shlex.quote(DIGEST)}"
-    return str(appliance.host("postgis").check_output(ask))
+    return appliance.sql(DIGEST)
 
 
 def workers_at(manager: Host) -> list[str]:

@@ -215,14 +215,13 @@ def test_settings_follow_the_memory(
     assert settings["huge_pages"] == "off"
 
 
-def test_server_runs_with_the_computed_settings(database: Host) -> None:
+def test_server_runs_with_the_computed_settings(appliance: Appliance) -> None:
     asked = (
         "SELECT count(*) FROM pg_file_settings WHERE sourcefile ~ '10-appliance' "
         "AND NOT applied AND error IS NOT NULL"
     )
-    assert database.check_output(f'runuser -u postgres -- psql -XAtc "{asked}"') == "0"
-    shown = database.check_output("runuser -u postgres -- psql -XAtc 'SHOW data_checksums'")
-    assert shown == "on"
+    assert appliance.sql(asked) == "0"
+    assert appliance.sql("SHOW data_checksums") == "on"
 
 
 @contextmanager

@@ -97,10 +97,9 @@ def test_nobody_says_for_whom_he_forwards(appliance: Appliance, way: WayIn) -> N
     """Or the guard against guessing could be led astray, and the audit told anything."""
     mark = f"/query/info?mark={time.time_ns()}"
     way.ask(mark, X_Forwarded_For="192.0.2.77", X_Forwarded_Host="elsewhere.example")
-    database = appliance.host("postgis")
     query = f"SELECT address FROM public.api_audit WHERE query = '{mark.partition('?')[2]}'"
     for _ in range(20):
-        noted = database.run(f'runuser -u postgres -- psql -qtA cbm -c "{query}"').stdout.strip()
+        noted = appliance.sql(query)
         if noted:
             break
         time.sleep(1)

@@ -67,18 +67,18 @@ def test_an_upgrade_under_load_fails_no_request_and_loses_no_scene(old: Applianc
     # By name: HEAD may move while it lasts.
     newest = _git("rev-parse", "HEAD")
     before, signatures = _running(old), _signatures(old)
-    pieces = int(_asked(old, "SELECT count(*) FROM public.work"))
+    pieces = int(old.sql("SELECT count(*) FROM public.work"))
     assert pieces > 0
-    assert _newest_migration() not in _asked(old, "SELECT name FROM public.cbm_migration")
+    assert _newest_migration() not in old.sql("SELECT name FROM public.cbm_migration")
     # All of it is to be done again, so that workers are replaced in the middle of scenes.
-    _asked(old, "UPDATE public.work SET state = 'pending', fence = fence + 1, failures = 0")
+    old.sql("UPDATE public.work SET state = 'pending', fence = fence + 1, failures = 0")
     began = time.monotonic()
     with asked_without_end(user, QUESTIONS, pause_s=0.1) as answers:
         old.play("upgrade.yml", "-e", "yes=true", "-e", f"cbm_release={newest}")
     print(f"{len(answers)} requests in the {time.monotonic() - began:.0f} s of the upgrade")
     print(f"of them failed: {_failures(answers)}")
 
-    assert _newest_migration() in _asked(old, "SELECT name FROM public.cbm_migration")
+    assert _newest_migration() in old.sql("SELECT name FROM public.cbm_migration")
     assert not before & _running(old)
     failed = [answer for answer in answers if answer.status != 200]
     assert {answer.status for answer in failed} <= {503}
@@ -95,7 +95,7 @@ def test_going_back_needs_a_word_and_keeps_the_schema(old: Appliance, older: str
     back = ("-e", f"cbm_release={older}", "-e", "back=true", "-e", "yes=true")
     old.play("upgrade.yml", *back)
     assert not now & _running(old)
-    assert _newest_migration() in _asked(old, "SELECT name FROM public.cbm_migration")
+    assert _newest_migration() in old.sql("SELECT name FROM public.cbm_migration")
     assert WayIn.of(old).ask("/readyz").status == 200
 
 
@@ -111,12 +111,6 @@ def _newest_migration() -> str:
     return max(name for name in names if name.endswith(".sql")).rpartition("/")[2]
 
 
-def _asked(appliance: Appliance, statement: str) -> str:
-    quoted = statement.replace('"', '\\"')
-    asked = f'runuser -u postgres -- psql -qtA -v ON_ERROR_STOP=1 cbm -c "{quoted}"'
-    return str(appliance.host("postgis").check_output(asked))
-
-
 def _running(appliance: Appliance) -> set[str]:
     """The images that the API's instances run."""
     line = "docker inspect --format '{{.Config.Image}}' cbm-api-8000 cbm-api-8001"
@@ -125,17 +119,16 @@ def _running(appliance: Appliance) -> set[str]:
 
 def _signatures(appliance: Appliance) -> str:
     """How many rows of statistics there are, and a checksum of them."""
-    views = _asked(
-        appliance,
-        "SELECT format('%I.%I', schemaname, viewname) FROM pg_views WHERE viewname LIKE 'sigs_%'",
+    views = appliance.sql(
+        "SELECT format('%I.%I', schemaname, viewname) FROM pg_views WHERE viewname LIKE 'sigs_%'"
     )
     rows = " UNION ALL ".join(f"SELECT v::text AS row FROM {view} v" for view in views.split())
-    return _asked(appliance, f"SELECT count(*), sum(hashtextextended(row, 0)) FROM ({rows}) a")
+    return appliance.sql(f"SELECT count(*), sum(hashtextextended(row, 0)) FROM ({rows}) a")
 
 
 def _all_done(appliance: Appliance, pieces: int) -> bool:
     for _ in range(120):
-        if int(_asked(appliance, "SELECT count(*) FROM work WHERE state = 'done'")) == pieces:
+        if int(appliance.sql("SELECT count(*) FROM work WHERE state = 'done'")) == pieces:
             return True
         time.sleep(5)
     return False
