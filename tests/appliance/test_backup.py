@@ -15,6 +15,7 @@ from testinfra.host import Host
 
 from tests.appliance import s3_door
 from tests.appliance.conftest import ROOT, Appliance
+from tests.appliance.way_in import WayIn
 from tests.beds.hosts.lab import Lab
 
 
@@ -88,6 +89,33 @@ def test_restore_refuses_what_cannot_be(appliance: Appliance) -> None:
         appliance.play("restore.yml", "-e", json.dumps({"restore_to": "2026-05-01 12:00"}))
 
 
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_a_mistake_is_taken_back_in_place(appliance: Appliance, database: Host) -> None:
+    """To a moment before it, on the same host; and from there on to the last write."""
+    appliance.play("backup.yml")
+    appliance.sql("INSERT INTO aoi (code) VALUES ('keep')")
+    then = fingerprint(database)
+    time.sleep(1.5)
+    target = json.dumps({"restore_to": appliance.sql("SELECT now()")})
+    time.sleep(1.5)
+    appliance.sql("DELETE FROM aoi WHERE code = 'keep'")
+    _await_archived(appliance)
+
+    said = appliance.play("restore.yml", "-e", target, "-e", "yes=true")
+    kept = re.search(r"The data of now are kept, in (/var/lib/postgresql/\S+)\.", said)
+    assert kept
+    assert database.file(kept[1]).is_directory
+    assert fingerprint(database)["tables"] == then["tables"]
+
+    appliance.sql("INSERT INTO aoi (code) VALUES ('later')")
+    later = fingerprint(database)
+    _await_archived(appliance)
+    appliance.play("restore.yml", "-e", "yes=true", "-e", "restore_keep=false")
+    assert fingerprint(database)["tables"] == later["tables"]
+    assert WayIn.of(appliance).ask("/readyz").status == 200
+
+
 @pytest.fixture
 def away(appliance: Appliance, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Options that send the backups to a bucket, which outlives the host."""
@@ -120,7 +148,6 @@ def test_lost_host_comes_back_as_of_a_moment(
     time.sleep(1.5)
     appliance.sql("INSERT INTO aoi (code) VALUES ('secondb')")
     assert fingerprint(database)["tables"] != then["tables"]
-    appliance.sql("SELECT pg_switch_wal()")
     _await_archived(appliance)
 
     _destroy(appliance, name)
@@ -144,6 +171,8 @@ def test_lost_host_comes_back_as_of_a_moment(
 
 
 def _await_archived(appliance: Appliance) -> None:
+    """All that was written until now is in the repository."""
+    appliance.sql("SELECT pg_switch_wal()")
     last = appliance.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 16777216)")
     for _ in range(60):
         if appliance.sql(f"SELECT last_archived_wal >= '{last}' FROM pg_stat_archiver") == "t":
