@@ -14,7 +14,7 @@ KINDS = {
     "manager": ["manager"],
     "worker": ["worker"],
     "api": ["api", "hub"],
-    "one": ["database", "manager", "api", "hub"],
+    "one": ["database", "manager", "worker", "api", "hub"],
 }
 """By a host's name less its digits; `one` is all on one machine."""
 
