@@ -47,7 +47,11 @@ def broken(appliance: Appliance) -> dict[str, Any]:
     stack["children"]["docker"]["hosts"].pop(manager)
     stack["children"]["postgis"]["hosts"][manager] = {}
     stack["children"].pop("proxy")
-    stack["vars"] |= {"cbm_domain": "no domain", "cbm_release": "HEAD~1:nothing"}
+    stack["vars"] |= {
+        "cbm_domain": "no domain",
+        "cbm_release": "HEAD~1:nothing",
+        "scenes_s3_key_id": "of a key whose secret is nowhere",
+    }
     return {"all": stack}
 
 
@@ -78,6 +82,7 @@ def refused(appliance: Appliance, tmp_path_factory: pytest.TempPathFactory) -> s
         "cbm_domain no domain is no domain name",
         "lacks extraction/Dockerfile, card/Dockerfile, app/Dockerfile, requirements/store.lock",
         "has mode 755: `chmod 700` it",
+        "lacks scenes_s3: write the secret of each key there that group_vars name",
     ],
 )
 def test_every_problem_is_said_in_one_run(refused: str, problem: str) -> None:

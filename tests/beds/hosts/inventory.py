@@ -14,7 +14,7 @@ KINDS = {
     "manager": ["manager"],
     "worker": ["worker"],
     "api": ["api", "hub"],
-    "one": ["database", "manager", "worker", "api", "hub"],
+    "one": ["database", "manager", "api", "hub"],
 }
 """By a host's name less its digits; `one` is all on one machine."""
 
@@ -24,7 +24,6 @@ BED = {
     "jupyterhub_memory": "1G",
     "postgis_memory_mb": 1024,
     "swarm_endpoint_mode": "dnsrr",
-    "extraction_scenes": "/eodata",
     "registry_base_image": "cbm-base:bookworm",
     "registry_base_archive": "{{ lookup('env', 'HOSTS_CACHE') | default('/var/cache/lab-hosts', "
     "true) }}/base.tar",
