@@ -39,7 +39,7 @@ def bucket(gateway: str, secrets: Path, folder: Path) -> Iterator[Bucket]:
         folder: for the door's key and certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*_certificate(gateway, secrets, folder))
+    context.load_cert_chain(*certificate(gateway, secrets, folder))
     with server.running() as s3, socket.create_server((gateway, 0), backlog=50) as door:
         behind = ("127.0.0.1", int(s3.http.url.rsplit(":", 1)[1]))
         threading.Thread(target=_serve, args=(door, context, behind), daemon=True).start()
@@ -48,8 +48,15 @@ def bucket(gateway: str, secrets: Path, folder: Path) -> Iterator[Bucket]:
         yield Bucket(f"{gateway}:{port}", name, s3.http.access_key, s3.http.secret_key)
 
 
-def _certificate(gateway: str, secrets: Path, folder: Path) -> tuple[Path, Path]:
-    key, request, certificate = folder / "door.key", folder / "door.csr", folder / "door.crt"
+def certificate(gateway: str, secrets: Path, folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine by the appliance's authority, and its key.
+
+    Args:
+        gateway: this machine's address on the lab's bridge.
+        secrets: folder with authority.key and authority.crt.
+        folder: for both.
+    """
+    key, request, signed = folder / "door.key", folder / "door.csr", folder / "door.crt"
     names = folder / "names"
     names.write_text(f"subjectAltName=IP:{gateway},DNS:{gateway}\n")
     _openssl(
@@ -75,9 +82,9 @@ def _certificate(gateway: str, secrets: Path, folder: Path) -> tuple[Path, Path]
         "-extfile",
         names,
         "-out",
-        certificate,
+        signed,
     )
-    return certificate, key
+    return signed, key
 
 
 def _openssl(*arguments: str | Path) -> None:

@@ -4,13 +4,16 @@ import json
 import shlex
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
+from tests.appliance import s3_door
 from tests.appliance.conftest import Appliance
+from tests.appliance.mailbox import Mailbox, served
 
 METRICS = "/var/lib/cbm/metrics"
 FIGURE = "cbm_certificate_not_after_seconds"
@@ -121,6 +124,39 @@ def test_an_alert_fires_reaches_alertmanager_and_resolves(appliance, manager):
     finally:
         database.check_output(f"rm {METRICS}/test.prom")
     wait_for(lambda: not firing(), seconds=400)
+
+
+@pytest.fixture
+def mailbox(appliance: Appliance, tmp_path: Path) -> Iterator[Mailbox]:
+    """A mail server of this machine, as the hosts see it."""
+    operator, *_ = appliance.shared("common_ssh_from")
+    certificate = s3_door.certificate(operator, appliance.inventory.parent / "secrets", tmp_path)
+    with served(operator, *certificate) as box:
+        yield box
+
+
+@pytest.mark.full
+def test_an_alert_is_mailed_over_tls_to_the_operators(
+    appliance: Appliance, manager: Host, mailbox: Mailbox
+) -> None:
+    mail = {
+        "to": "operators@example.org",
+        "from": "cbm@example.org",
+        "server": mailbox.address,
+        "login": "cbm",
+        "password": mailbox.password,
+    }
+    appliance.play("monitoring.yml", "--extra-vars", json.dumps({"monitoring_mail": mail}))
+    labels = {"alertname": "Rehearsal", "instance": "nowhere"}
+    alert = json.dumps([{"labels": labels, "annotations": {"summary": "This is a rehearsal."}}])
+    try:
+        manager.check_output("curl -sS --fail --json %s http://127.0.0.1:9093/api/v2/alerts", alert)
+        wait_for(lambda: any("Rehearsal" in letter for letter in mailbox.letters))
+    finally:
+        appliance.play("monitoring.yml")
+    [letter] = [letter for letter in mailbox.letters if "Rehearsal" in letter]
+    assert "This is a rehearsal." in letter
+    assert "To: operators@example.org" in letter
 
 
 @pytest.mark.full
