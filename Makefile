@@ -172,6 +172,10 @@ appliance: bed-openstack bed-pulumi ## a whole appliance on the bed: pulumi up, 
 	@tests/beds/hosts/base
 	@$(BIN)/python -m tests.beds.openstack.appliance up
 
+.PHONY: appliance-rebuild
+appliance-rebuild: setup ## take it down but for its kept volumes, stand it up again, compare all rows
+	@$(BIN)/python -m tests.beds.openstack.appliance rebuild
+
 .PHONY: appliance-destroy
 appliance-destroy: setup ## take it down, its volumes too
 	@$(BIN)/python -m tests.beds.openstack.appliance destroy

@@ -3,18 +3,23 @@
 The small example with two workers, on real hosts (zone `hosts`), as stack `bed` of the checkout.
 What the bed cannot do is said in inventory/bed/group_vars/all.yml, as an operator would.
 
+    python -m tests.beds.openstack.appliance rebuild
     python -m tests.beds.openstack.appliance run fab scale --stack bed --workers 3
 
-runs any command as the stack's operator.
+take it down but for its kept volumes, stand it up around them and compare all data; and run any
+command as the stack's operator.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import openstack
 import openstack.config
@@ -41,6 +46,20 @@ def up() -> None:
     _run("fab", "appliance", "--stack", STACK)
 
 
+def rebuild() -> None:
+    """Down, but for the kept volumes, and up again: the same rows, and a query over TLS."""
+    before = _digests()
+    _run("fab", "destroy", "--stack", STACK, "--yes")
+    began = time.monotonic()
+    _run("fab", "appliance", "--stack", STACK)
+    took_s, after = time.monotonic() - began, _digests()
+    changed = sorted(table for table in before if after.get(table) != before[table])
+    if changed or not before:
+        sys.exit(f"other rows than before in: {', '.join(changed) or 'nothing was there'}")
+    rows = sum(table["rows"] for table in before.values())
+    print(f"stood up again in {took_s:.0f} s: {rows} rows in {len(before)} tables, all as before")
+
+
 def destroy() -> None:
     """All of it, its kept volumes and what it wrote into the checkout as well."""
     _run("fab", "destroy", "--stack", STACK, "--yes")
@@ -51,6 +70,17 @@ def destroy() -> None:
     SETTINGS.unlink(missing_ok=True)
     for folder in (FOLDER, VARIABLES.parents[1]):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digests() -> dict[str, dict[str, int]]:
+    """Rows and a digest of each table of the demo, and of the catalogue."""
+    fingerprint = "sudo runuser -u postgres -- /usr/local/sbin/cbm-backup fingerprint"
+    config, host = f"inventory/{STACK}/ssh_config", f"cbm-{STACK}-database"
+    said = _run("ssh", "-F", config, host, f"cd / && {fingerprint}", stdout=subprocess.PIPE).stdout
+    tables = json.loads(said)["tables"]
+    return {
+        name: table for name, table in tables.items() if name.startswith(("demo.", "public.scene"))
+    }
 
 
 def _prepare() -> None:
@@ -67,6 +97,7 @@ def _prepare() -> None:
         "cbm:operators": [f"{proxy_address()}/32"],
         "cbm:public_key": KEY.with_suffix(".pub").read_text().strip(),
         "cbm:hosts": hosts,
+        "cbm:volumes": example["cbm:volumes"] | {"cache": {"size_gb": 2, "type": "ssd"}},
     }
     salted = yaml.safe_load(SETTINGS.read_text()) if SETTINGS.exists() else {}
     SETTINGS.write_text(yaml.safe_dump(salted | {"config": example | own}))
@@ -84,7 +115,7 @@ def _variables() -> dict[str, object]:
     }
 
 
-def _run(*command: str) -> None:
+def _run(*command: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     environment = os.environ | {
         "PATH": f"{TOOLS}:{ROOT / '.venv/bin'}:{os.environ['PATH']}",
         "OS_CLIENT_CONFIG_FILE": str(CLOUDS),
@@ -94,7 +125,8 @@ def _run(*command: str) -> None:
         "PULUMI_SKIP_UPDATE_CHECK": "1",
     }
     with _agent() as socket:
-        subprocess.run(command, cwd=ROOT, env=environment | {"SSH_AUTH_SOCK": socket}, check=True)
+        environment |= {"SSH_AUTH_SOCK": socket}
+        return subprocess.run(command, cwd=ROOT, env=environment, check=True, **options)
 
 
 @contextmanager
@@ -114,6 +146,6 @@ def _agent() -> Iterator[str]:
 
 if __name__ == "__main__":
     try:
-        {"up": up, "destroy": destroy, "run": _run}[sys.argv[1]](*sys.argv[2:])
+        {"up": up, "rebuild": rebuild, "destroy": destroy, "run": _run}[sys.argv[1]](*sys.argv[2:])
     except subprocess.CalledProcessError as error:
         sys.exit(f"{error.cmd[0]} failed as said above")
