@@ -51,13 +51,15 @@ def rebuild() -> None:
     before = _digests()
     _run("fab", "destroy", "--stack", STACK, "--yes")
     began = time.monotonic()
-    _run("fab", "appliance", "--stack", STACK)
+    _run("fab", "up", "--stack", STACK)
+    _run("fab", "play", "site", "--stack", STACK)
     took_s, after = time.monotonic() - began, _digests()
     changed = sorted(table for table in before if after.get(table) != before[table])
     if changed or not before:
         sys.exit(f"other rows than before in: {', '.join(changed) or 'nothing was there'}")
     rows = sum(table["rows"] for table in before.values())
     print(f"stood up again in {took_s:.0f} s: {rows} rows in {len(before)} tables, all as before")
+    _run("fab", "play", "demo", "--stack", STACK)
 
 
 def destroy() -> None:
@@ -78,9 +80,8 @@ def _digests() -> dict[str, dict[str, int]]:
     config, host = f"inventory/{STACK}/ssh_config", f"cbm-{STACK}-database"
     said = _run("ssh", "-F", config, host, f"cd / && {fingerprint}", stdout=subprocess.PIPE).stdout
     tables = json.loads(said)["tables"]
-    return {
-        name: table for name, table in tables.items() if name.startswith(("demo.", "public.scene"))
-    }
+    ours = ("demo.", "public.scene", "public.work")
+    return {name: table for name, table in tables.items() if name.startswith(ours)}
 
 
 def _prepare() -> None:
