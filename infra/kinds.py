@@ -51,7 +51,11 @@ KINDS = MappingProxyType(
             eodata=True,
         ),
         "api": Kind(
-            groups=("docker", "api", "proxy"), first_address=30, security=("web",), public=True
+            groups=("docker", "api", "proxy"),
+            first_address=30,
+            security=("web",),
+            public=True,
+            eodata=True,
         ),
         "hub": Kind(
             groups=("jupyterhub", "proxy"),
