@@ -23,7 +23,7 @@ def test_the_example_of_the_netherlands_size_goes_up_and_down(
     assert sizes["cbm-nl-worker-2-cache"] == (50, "ssd")
     eodata = project.cloud.network.find_network("eodata")
     there = {p.name for p in project.cloud.network.ports(network_id=eodata.id) if p.name}
-    assert {f"cbm-nl-{name}-eodata" for name in ("manager", "worker-1", "worker-2")} <= there
+    assert {f"cbm-nl-{name}-eodata" for name in ("api", "manager", "worker-1", "worker-2")} <= there
     stack.assert_unchanged()
     stack.destroy()
     assert project.left() == []

@@ -34,8 +34,8 @@ def test_a_stack_needs_what_its_hosts_add_up_to() -> None:
     needs = preflight.needs(settings.validated("nl", example("nl")), flavors)
     assert (needs["instances"], needs["cores"], needs["ram (MB)"]) == (6, 24, 6 * 8192)
     assert (needs["volumes"], needs["gigabytes"]) == (4, 300 + 600 + 2 * 50)
-    # manager and two workers are on eodata as well; the router has a port too
-    assert (needs["ports"], needs["floating IPs"]) == (6 + 3 + 1, 3)
+    # manager, API and two workers are on eodata as well; the router has a port too
+    assert (needs["ports"], needs["floating IPs"]) == (6 + 4 + 1, 3)
 
 
 def test_a_quota_counts_only_what_is_not_there_yet() -> None:

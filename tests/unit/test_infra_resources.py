@@ -89,11 +89,11 @@ def test_user_data_has_the_public_key_and_no_other_secret(
         assert not any(word in text.lower() for word in ("private key", "token", "secret"))
 
 
-def test_managers_and_workers_alone_are_on_the_data_network(
+def test_those_who_read_scenes_are_on_the_data_network(
     large: list[mocks.MockResourceArgs],
 ) -> None:
     ports = [one for one in large if one.typ.endswith(":Port")]
     eodata = [one.inputs["name"] for one in ports if one.inputs["networkId"] == "eodata-id"]
     assert sorted(eodata) == [
-        f"cbm-nl-{host}-eodata" for host in ("manager", "worker-1", "worker-2")
+        f"cbm-nl-{host}-eodata" for host in ("api", "manager", "worker-1", "worker-2")
     ]
