@@ -118,6 +118,7 @@ def test_everything_can_be_done_by_keyboard(visitor):
     visitor.page.locator("#map canvas").focus()
     keys.press("Enter")
     expect(visitor.page.get_by_role("heading", name=MIDDLE, exact=True)).to_be_visible()
+    expect(visitor.page.locator("#plot canvas")).to_be_visible()
     visitor.page.locator("#plot").focus()
     keys.press("Home")
     expect(visitor.page.locator("#reading")).to_have_text("1 Apr 2024 · NDVI 0.500 · 100 % clear")
@@ -137,20 +138,35 @@ def test_an_unknown_parcel_is_told(visitor):
     visitor.keep("unknown-parcel")
 
 
+def hold(page, pattern):
+    """Keep requests back; they come into the list that is returned."""
+    held = []
+    page.route(pattern, lambda route: held.append(route))
+    return held
+
+
 def test_who_searches_before_the_campaigns_came_is_answered_then(visitor):
     visitor.log_in("/status")
-    held = []
-
-    def hold(route):
-        held.append(route)
-
-    visitor.page.route("**/page/campaigns", hold)
+    held = hold(visitor.page, "**/page/campaigns")
     visitor.page.goto(visitor.site.url)
     visitor.page.get_by_label("Parcel id").fill("p1")
     visitor.page.get_by_role("button", name="Find").click()
     visitor.page.wait_for_timeout(300)
     held.pop().continue_()
     expect(visitor.page.get_by_role("heading", name="p1", exact=True)).to_be_visible()
+
+
+def test_keys_before_the_series_came_do_nothing(visitor):
+    visitor.log_in("/status")
+    held = hold(visitor.page, "**/query/parcelTimeSeries*")
+    visitor.page.goto(visitor.site.url)
+    visitor.page.get_by_label("Parcel id").fill("p1")
+    visitor.page.get_by_role("button", name="Find").click()
+    expect(visitor.page.get_by_role("heading", name="p1", exact=True)).to_be_visible()
+    visitor.page.locator("#plot").focus()
+    visitor.page.keyboard.press("Home")
+    held.pop().continue_()
+    expect(visitor.page.locator("#plot canvas")).to_be_visible()
 
 
 def test_progress_shows_states_and_reasons(visitor):

@@ -107,6 +107,7 @@ export class Plot {
   }
 
   #key(event) {
+    if (!this.drawn) return; // the series is still to come
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     if (event.key === "Enter" || event.key === " ") this.#pick();
     else if (event.key in steps) this.#moveTo(this.#step(steps[event.key]));
