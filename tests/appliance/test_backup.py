@@ -118,7 +118,7 @@ def test_a_mistake_is_taken_back_in_place(appliance: Appliance, database: Host) 
 
 @pytest.fixture
 def away(appliance: Appliance, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """Options that send the backups to a bucket, which outlives the host."""
+    """Options that send the backups to a bucket, which outlives the host; not itself for ever."""
     [address] = {str(appliance.variables(n)["cbm_address"]) for n in appliance.names("backup")}
     gateway = f"{address.rsplit('.', 1)[0]}.1"
     secrets = appliance.inventory.parent / "secrets"
@@ -130,6 +130,7 @@ def away(appliance: Appliance, tmp_path: Path) -> Iterator[tuple[str, str]]:
             "backup_s3_key_id": bucket.key_id,
         }
         yield "-e", json.dumps(options)
+    _converge_backups(appliance, tmp_path)
 
 
 @pytest.mark.full
@@ -139,7 +140,7 @@ def test_lost_host_comes_back_as_of_a_moment(
 ) -> None:
     """Backup, write A, note the time, write B, destroy host and data: A is there, B is not."""
     name = appliance.names("backup")[0]
-    _send_backups(appliance, away, tmp_path)
+    _converge_backups(appliance, tmp_path, *away)
     database = appliance.host("backup")
     appliance.sql("INSERT INTO aoi (code) VALUES ('firsta')")
     then = fingerprint(database)
@@ -181,8 +182,8 @@ def _await_archived(appliance: Appliance) -> None:
     pytest.fail(f"{last} was not archived in a minute")
 
 
-def _send_backups(appliance: Appliance, away: tuple[str, str], folder: Path) -> None:
-    """Have role backup use the bucket from now on."""
+def _converge_backups(appliance: Appliance, folder: Path, *options: str) -> None:
+    """Where backups go, from now on; that of before may be gone."""
     play = folder / "backup.yml"
     play.write_text(
         yaml.safe_dump(
@@ -196,7 +197,7 @@ def _send_backups(appliance: Appliance, away: tuple[str, str], folder: Path) -> 
             ]
         )
     )
-    appliance.play(str(play), *away)
+    appliance.play(str(play), *options)
 
 
 def _destroy(appliance: Appliance, name: str) -> None:
