@@ -133,7 +133,7 @@ def open_band(path: str, index: int = 1) -> Iterator[BandReader]:
         index: 1-based number of the band.
 
     Raises:
-        BandMissingError: there is no such file.
+        BandMissingError: there is no such file, though its archive is there.
         MissingFactError: the file does not say where its pixels lie.
         SceneError: it is no raster, or not one of north-up square pixels in a metric CRS.
         ObjectStoreError: the file cannot be reached.
@@ -188,12 +188,20 @@ def _local_flaw(path: str) -> CbmError | None:
     try:
         Path(file).open("rb").close()
     except (FileNotFoundError, NotADirectoryError):
+        if empty := _empty_folder_above(Path(file)):
+            return ObjectStoreError(f"{file} is not there, and {empty} is empty: is it mounted?")
         return BandMissingError(f"{file} is not there")
     except IsADirectoryError:
         return SceneError(f"{file} is a folder, not a raster")
     except OSError as error:
         return ObjectStoreError(f"{file} cannot be read: {error.strerror}")
     return None
+
+
+def _empty_folder_above(file: Path) -> Path | None:
+    """The nearest folder above a missing file, if it holds nothing: an archive that is away."""
+    nearest = next(folder for folder in file.absolute().parents if folder.exists())
+    return nearest if nearest.is_dir() and not any(nearest.iterdir()) else None
 
 
 def _innermost(error: BaseException) -> BaseException:

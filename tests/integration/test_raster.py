@@ -224,12 +224,20 @@ def test_a_band_number_beyond_the_file_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_a_missing_band(tmp_path):
+    (tmp_path / "other.jp2").touch()
     with pytest.raises(BandMissingError, match=r"nowhere/B04\.jp2 is not there"):
         opening(tmp_path / "nowhere" / "B04.jp2")
 
 
+@pytest.mark.parametrize("name", ["B04.jp2", "2024/04/nowhere/B04.jp2"])
+def test_a_file_of_an_archive_that_is_not_mounted_is_the_worlds_fault(tmp_path, name):
+    with pytest.raises(ObjectStoreError, match=f"{tmp_path} is empty: is it mounted"):
+        opening(tmp_path / name)
+
+
 def test_a_missing_or_damaged_file_shows_through_its_description(tmp_path):
     there = "?a_srs=EPSG:32631&a_ullr=0,100,100,0"
+    (tmp_path / "other.tif").touch()
     with pytest.raises(BandMissingError, match=r"none\.tif is not there"):
         opening(f"vrt://{tmp_path}/none.tif{there}")
     (tmp_path / "text.tif").write_text("not a raster")
