@@ -273,7 +273,8 @@ def gdal_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     From the environment alone: an endpoint in AWS_PROFILE's file is boto3's to know, not GDAL's.
 
     Credentials are left out: GDAL looks for them in the same places as boto3 (environment,
-    AWS_PROFILE and its files, the instance's role), and rasterio refuses them as options.
+    AWS_PROFILE and its files, the instance's role), and rasterio refuses them as options. Only
+    the files' name it has to be told.
     """
     options = {
         "AWS_VIRTUAL_HOSTING": "FALSE",
@@ -292,6 +293,8 @@ def gdal_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
         options["AWS_REGION"] = region
     if ca_bundle := env.get("AWS_CA_BUNDLE"):
         options["GDAL_CURL_CA_BUNDLE"] = ca_bundle
+    if credentials := env.get("AWS_SHARED_CREDENTIALS_FILE"):
+        options["CPL_AWS_CREDENTIALS_FILE"] = credentials
     return options
 
 

@@ -292,6 +292,7 @@ def test_gdal_is_told_the_same_as_boto3():
         "AWS_ENDPOINT_URL_S3": "http://host:8080/s3/",
         "AWS_DEFAULT_REGION": "waw",
         "AWS_CA_BUNDLE": "/ca.pem",
+        "AWS_SHARED_CREDENTIALS_FILE": "/run/secrets/aws",
         "AWS_SECRET_ACCESS_KEY": "secret",
     }
     options = objects.gdal_options(env)
@@ -300,6 +301,7 @@ def test_gdal_is_told_the_same_as_boto3():
     assert options["AWS_VIRTUAL_HOSTING"] == "FALSE"
     assert options["AWS_REGION"] == "waw"
     assert options["GDAL_CURL_CA_BUNDLE"] == "/ca.pem"
+    assert options["CPL_AWS_CREDENTIALS_FILE"] == "/run/secrets/aws"
     assert "secret" not in options.values()
 
 

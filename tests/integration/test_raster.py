@@ -392,6 +392,22 @@ def test_an_envi_raster_and_its_header_are_found_in_s3(put, tmp_path):
             np.testing.assert_array_equal(read_by_blocks(band), values)
 
 
+def test_the_key_of_the_store_may_lie_in_a_file(s3, put, tmp_path, monkeypatch):
+    remote = put(write(tmp_path / "a.tif", ramp(1, 4, 5)))
+    use(s3.https, monkeypatch)
+    lines = [
+        "[default]",
+        f"aws_access_key_id = {s3.https.access_key}",
+        f"aws_secret_access_key = {s3.https.secret_key}",
+    ]
+    (tmp_path / "aws").write_text("\n".join(lines))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws"))
+    with raster.gdal_env(objects.gdal_options()):
+        opening(remote)
+
+
 def test_an_authority_that_is_not_ours_is_not_trusted(s3, put, tmp_path, monkeypatch):
     remote = put(write(tmp_path / "a.tif", ramp(1, 4, 5)))
     use(s3.https, monkeypatch)
