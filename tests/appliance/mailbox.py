@@ -60,6 +60,7 @@ def served(address: str, certificate: Path, key: Path) -> Iterator[Mailbox]:
         tls_context=context,
         require_starttls=True,
         auth_required=True,
+        auth_exclude_mechanism=["LOGIN"],  # which aiosmtpd prompts for in words that few expect
         authenticator=box.authenticate,
     )
     server.start()
