@@ -119,6 +119,11 @@ class Visitor:
         self.page.get_by_label("Password").fill(password)
         self.page.get_by_role("button", name="Sign in").click()
 
+    def search(self, code: str) -> None:
+        """Ask for a parcel by its id."""
+        self.page.get_by_label("Parcel id").fill(code)
+        self.page.get_by_role("button", name="Find").click()
+
     def see_map(self) -> None:
         self.page.locator("#map[aria-busy=false]").wait_for(timeout=30_000)
 
