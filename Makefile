@@ -6,7 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
+# By their first line, whatever they are called; Ansible's templates are no shell yet.
+SCRIPTS = $(sort $(shell git ls-files '*.sh'; git grep -lE '^\#!.*\b(ba|da)?sh$$' -- ':!*.j2' ':!*.py'))
 
 # What `make demo` takes; empty ones are left out.
 DATA ?=
@@ -44,14 +45,14 @@ setup: $(INSTALLED) ## make .venv with the locked versions; install PostgreSQL a
 
 .PHONY: packages
 packages:
-	@infra/standalone/packages.sh $(PYTHON)
+	@standalone/packages.sh $(PYTHON)
 
 $(INSTALLED): requirements/dev.lock pyproject.toml | packages
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "Installing the locked Python packages into .venv ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 	    --requirement requirements/dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	    --no-build-isolation --editable .
 	@touch $@
 
@@ -61,67 +62,140 @@ WEB := app/static/parcel.html
 web: $(WEB) ## build the pages into app/static, with the libraries they load
 
 $(WEB): $(wildcard app/web/*.json app/web/*.mjs app/web/pages/*)
-	@infra/standalone/packages.sh $(PYTHON) npm
+	@standalone/packages.sh $(PYTHON) npm
 	@cd app/web && npm ci --silent && npm run --silent build
 
+.PHONY: guide
+guide: setup ## build the guide into app/guide, served at /guide; every warning is an error
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs app/guide
+	@echo "app/guide/index.html"
+
+# A bill of materials of each image and of the pages; and what is publicly known against them.
+SHIPPED = store app card extraction
+
+.PHONY: sbom
+sbom: setup ## a CycloneDX bill of materials of each image and the pages, in build/sbom
+	@mkdir -p build/sbom
+	@for name in $(SHIPPED); do \
+	    $(BIN)/cyclonedx-py requirements requirements/$$name.lock --pyproject pyproject.toml \
+	        --output-reproducible --of JSON --output-file build/sbom/$$name.json; done
+	@cd app/web && npm sbom --sbom-format cyclonedx --package-lock-only >../../build/sbom/pages.json
+	@ls build/sbom/*.json
+
+.PHONY: check-vulnerabilities
+check-vulnerabilities: setup ## what is publicly known against the locked packages; needs the internet
+	@for name in $(SHIPPED); do \
+	    $(BIN)/pip-audit --strict --disable-pip --no-deps --requirement requirements/$$name.lock; done
+
+.PHONY: guide-links
+guide-links: setup ## check the guide's links to other sites, where the internet is reached
+	@$(BIN)/python -m sphinx -q -b linkcheck docs build/guide-links
+
 .PHONY: demo
-demo: setup web ## from scenes and parcels to a REST API: synthetic, or DATA= PARCELS= [ID= DESCRIBE=], or STAC= ...
-	@$(BIN)/python -m infra.standalone.demo up $(DEMO_OPTIONS)
+demo: setup web guide ## from scenes and parcels to a REST API: synthetic, or DATA= PARCELS= [ID= DESCRIBE=], or STAC= ...
+	@$(BIN)/python -m standalone.demo up $(DEMO_OPTIONS)
 
 .PHONY: demo-stop
 demo-stop: setup ## stop the demo's API and database, keep its data
-	@$(BIN)/python -m infra.standalone.demo stop
+	@$(BIN)/python -m standalone.demo stop
 
 .PHONY: demo-clean
 demo-clean: setup ## stop the demo and remove all it made
-	@$(BIN)/python -m infra.standalone.demo clean
+	@$(BIN)/python -m standalone.demo clean
 
 .PHONY: lint
-lint: setup ## ruff, mypy, import-linter, yamllint, ansible-lint, shellcheck
+lint: setup ## ruff, mypy, import-linter, yamllint, ansible-lint, shellcheck, hadolint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/yamllint --strict .
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint
-	@$(BIN)/shellcheck $(SCRIPTS)
+	@$(BIN)/shellcheck --external-sources $(SCRIPTS)
+	@$(BIN)/hadolint Dockerfile
+
+# Of the tests on this machine alone, each worker has a PostGIS and an S3 server of its own.
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: test
-test: setup web ## all tests, with a real PostGIS and a real S3; ARGS= goes to pytest
-	@infra/standalone/packages.sh $(PYTHON) prometheus
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup web ## tests/unit, integration and standalone, with a real PostGIS and S3; ARGS= goes to pytest
+	@standalone/packages.sh $(PYTHON) prometheus ogr2ogr
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+.PHONY: test-unit
+test-unit: setup ## tests/unit alone
+	@standalone/packages.sh $(PYTHON) prometheus
+	@$(BIN)/python -m pytest $(PARALLEL) tests/unit $(ARGS)
+
+.PHONY: test-integration
+test-integration: setup web ## tests/integration alone
+	@$(BIN)/python -m pytest $(PARALLEL) tests/integration $(ARGS)
+
+.PHONY: test-standalone
+test-standalone: setup web ## tests/standalone alone: the demo, killed workers
+	@$(BIN)/python -m pytest $(PARALLEL) tests/standalone $(ARGS)
+
+.PHONY: test-standalone-full
+test-standalone-full: setup web ## the same at full size: the whole demo, 100 killed workers, 5,000 damaged descriptions
+	@CBM_TEST_FULL=1 $(BIN)/python -m pytest tests/standalone tests/integration/test_mutations.py --timeout=3600 $(ARGS)
 
 .PHONY: test-browser
-test-browser: setup web ## the pages in a headless Chromium; pictures in build/screenshots
-	@infra/standalone/packages.sh $(PYTHON) chromium
+test-browser: setup web ## tests/browser: the pages in a headless Chromium; pictures in build/screenshots
+	@standalone/packages.sh $(PYTHON) chromium
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
-.PHONY: test-system
-test-system: setup web ## the appliance on bare hosts of this machine; CBM_INVENTORY= takes one that stands
-	@$(BIN)/python -m pytest tests/appliance -m "not full" --timeout=1800 $(ARGS)
+.PHONY: test-appliance
+test-appliance: setup web ## tests/appliance: bare hosts of this machine; CBM_INVENTORY= takes one that stands
+	@$(BIN)/python -m pytest tests/appliance -m "not full" --timeout=1800 -o timeout_func_only=true $(ARGS)
 
-.PHONY: test-system-full
-test-system-full: setup web ## at full size: the whole demo, 100 killed workers, backup and restore, upgrade
-	@CBM_TEST_FULL=1 $(BIN)/python -m pytest tests/system $(ARGS)
-	@$(BIN)/python -m pytest tests/appliance --timeout=3600 $(ARGS)
+.PHONY: test-appliance-full
+test-appliance-full: setup web ## the same with what breaks hosts: backup and restore, upgrade
+	@$(BIN)/python -m pytest tests/appliance --timeout=3600 -o timeout_func_only=true $(ARGS)
+
+.PHONY: test-attack
+test-attack: setup ## tests/attack: hostile clients, files, metadata and statements; a table, also in build/attack.json
+	@$(BIN)/python -m pytest tests/attack -m "not full" $(ARGS)
+
+.PHONY: test-attack-full
+test-attack-full: setup ## the same with 5,000 damaged products and all attacks at once; writes the guide's table
+	@CBM_TEST_FULL=1 $(BIN)/python -m pytest tests/attack --timeout=1800 $(ARGS)
+	@$(BIN)/python -m tests.attack.page
+
+# Rounds of ever new examples until the time is over; what fails is kept in .hypothesis and tried first.
+MINUTES ?= 10
+
+.PHONY: fuzz
+fuzz: setup ## damaged names, XML, orbit files, manifests, answers, codestreams for MINUTES=10; short in make test
+	@end=$$((SECONDS + 60 * $(MINUTES))); while [ $$SECONDS -lt $$end ]; do \
+	    CBM_FUZZ_EXAMPLES=4 $(BIN)/python -m pytest tests/unit/test_fuzz_*.py -q -x $(ARGS); done
 
 .PHONY: bench
 bench: setup ## measure against the gates, write build/bench.json; ONLY=P1,P5 picks
 	@$(BIN)/python -m tests.benchmarks.bench $(if $(ONLY),--only $(ONLY))
 
-# One lock for developers, and one for each image and for the database host.
+.PHONY: schema
+schema: setup ## write store/sql/schema.sql, today's schema in one readable file, after a new migration
+	@$(BIN)/python -m tests.beds.postgis.schema
+
+# One lock for developers, one for each image and for the database host; and those of .in files:
+# beds, build tools, the JRC's client, and (for Debian 12's Python alone) the hub and its notebooks.
 LOCKS = dev store app card extraction
+HOST_LOCKS = hub notebook
+LOCKS_IN = $(filter-out $(HOST_LOCKS),$(patsubst requirements/%.in,%,$(wildcard requirements/*.in)))
+UV_LOCK = PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --generate-hashes --no-emit-index-url \
+    --no-emit-find-links --no-header --quiet
 
 .PHONY: lock
-lock: setup ## resolve pyproject.toml anew into requirements/*.lock
+lock: setup ## resolve pyproject.toml and requirements/*.in into requirements/*.lock
 	@for name in $(LOCKS); do \
-	    PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --universal --python-version 3.11 \
-	        --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
+	    $(UV_LOCK) --universal --python-version 3.11 \
 	        $$([ $$name = store ] || echo --extra $$name) \
 	        --output-file requirements/$$name.lock pyproject.toml; done
-	@for name in hub notebook; do \
-	    PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --python-version 3.11 --generate-hashes \
-	        --no-emit-index-url --no-emit-find-links --no-header --quiet \
+	@for name in $(LOCKS_IN); do \
+	    $(UV_LOCK) --universal --python-version 3.11 \
+	        --output-file requirements/$$name.lock requirements/$$name.in; done
+	@for name in $(HOST_LOCKS); do \
+	    $(UV_LOCK) --python-version 3.11 \
 	        $$([ $$name = notebook ] || echo --no-emit-package onetimepass) \
 	        --output-file requirements/$$name.lock requirements/$$name.in; done
 
@@ -155,6 +229,11 @@ bed-hosts: setup ## Debian hosts with systemd for Ansible, without a cloud
 	@tests/beds/hosts/base
 	@$(BIN)/python -m tests.beds.hosts.inventory $(HOSTS_CACHE)/lab
 
+.PHONY: bed-image
+bed-image: setup web ## keep a prepared image for the bed's hosts: labs of test-appliance boot from it while it fits
+	@tests/beds/hosts/base
+	@$(BIN)/python -m tests.beds.hosts.prepared
+
 .PHONY: bed-hosts-down
 bed-hosts-down: ## remove them
 	@tests/beds/hosts/down
@@ -179,6 +258,11 @@ appliance-rebuild: setup ## take it down but for its kept volumes, stand it up a
 .PHONY: appliance-destroy
 appliance-destroy: setup ## take it down, its volumes too
 	@$(BIN)/python -m tests.beds.openstack.appliance destroy
+
+.PHONY: drill
+drill: bed-openstack bed-pulumi ## an appliance up, down and up again with the same answers; a report in build/drill
+	@tests/beds/hosts/base
+	@$(BIN)/python -m tests.beds.drill.program $(ARGS)
 
 .PHONY: test-infra
 test-infra: bed-openstack bed-pulumi ## infra/ against a real OpenStack API; ARGS= goes to pytest

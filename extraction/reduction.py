@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from extraction import kernels
-from extraction.spans import Plan
+from extraction.kernels import spans as span_kernels
+from extraction.kernels import statistics
+from extraction.spans import ReadPlan
+from store.errors import SceneError
 from store.grid import Grid
 
 _NEVER = 2**30
@@ -21,7 +23,7 @@ _NEVER = 2**30
 _EXACT_TYPES = ("uint8", "int8", "uint16", "int16")
 
 
-class Band(Protocol):
+class OpenBand(Protocol):
     """What is needed of an open band (see store.raster.BandReader)."""
 
     @property
@@ -41,8 +43,8 @@ class Band(Protocol):
 
 
 def read_values(
-    band: Band,
-    plan: Plan,
+    band: OpenBand,
+    plan: ReadPlan,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> npt.NDArray[Any]:
     """Read the pixels of all parcels of a plan.
@@ -63,7 +65,7 @@ def read_values(
         row, col, length = plan.row[pieces], plan.col[pieces], plan.length[pieces]
         row0, col0 = int(row.min()), int(col.min())
         window = band.read(row0, int(row.max()) + 1, col0, int((col + length).max()))
-        kernels.gather(
+        span_kernels.gather(
             window,
             row0,
             col0,
@@ -88,7 +90,7 @@ def reduce_values(
 
     Args:
         values: integers or floats; reordered in place.
-        starts: int64[k + 1], as in Plan.
+        starts: int64[k + 1], as in ReadPlan.
         nodata: value to leave out; NaN and infinities are always left out.
         threads: kernels at work at once.
 
@@ -98,7 +100,7 @@ def reduce_values(
     """
     table = np.empty((starts.size - 1, 8))
     reduce, missing = _kernel(values.dtype, nodata)
-    if reduce is kernels.reduce_floats and values.dtype.kind != "f":
+    if reduce is statistics.reduce_floats and values.dtype.kind != "f":
         values = values.astype(np.float64)
     edges = np.linspace(0, starts.size - 1, threads + 1).astype(int)
     if threads == 1:
@@ -117,11 +119,22 @@ def _kernel(dtype: np.dtype[Any], nodata: float | None) -> tuple[Any, Any]:
     if dtype.name in _EXACT_TYPES:
         if nodata is None or not abs(nodata) < _NEVER or nodata != int(nodata):
             nodata = _NEVER
-        return kernels.reduce_integers, np.int32(nodata)
+        return statistics.reduce_integers, np.int32(nodata)
     if nodata is None:
-        return kernels.reduce_floats, np.nan
+        return statistics.reduce_floats, np.nan
     # Compare as the pixels are stored: -3.4e38 as float32 is another number than as float64.
-    return kernels.reduce_floats, np.float64(dtype.type(nodata) if dtype.kind == "f" else nodata)
+    return statistics.reduce_floats, np.float64(dtype.type(nodata) if dtype.kind == "f" else nodata)
+
+
+def count_bits(values: npt.NDArray[Any], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Count each parcel's pixels with bit 0 and with bit 1 set: int64[k, 2]."""
+    if values.dtype.kind != "u":
+        raise SceneError(f"a mask of {values.dtype} pixels has no bits: give one of bytes")
+    counts = np.zeros((starts.size - 1, 2), np.int64)
+    for bit in range(2):
+        total = np.concatenate([[0], np.cumsum(values >> bit & 1, dtype=np.int64)])
+        counts[:, bit] = total[starts[1:]] - total[starts[:-1]]
+    return counts
 
 
 def count_classes(
@@ -129,7 +142,7 @@ def count_classes(
     starts: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
     """Count each parcel's pixels by Sentinel-2 scene class: int64[k, 12]."""
-    histogram = np.zeros((starts.size - 1, kernels.N_CLASSES), np.int64)
+    histogram = np.zeros((starts.size - 1, statistics.N_CLASSES), np.int64)
     whole = values if values.dtype.kind in "iu" else np.nan_to_num(values, nan=-1).astype(np.int64)
-    kernels.count_classes(whole, starts, histogram)
+    statistics.count_classes(whole, starts, histogram)
     return histogram

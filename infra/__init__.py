@@ -1,1 +1,1 @@
-"""How the appliance is stood up; imports none of the programs it stands up."""
+"""Deployment of the appliance on OpenStack; imports none of the programs that it deploys."""

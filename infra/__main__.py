@@ -1,31 +1,33 @@
-"""The Pulumi program: what `pulumi up` runs. One stack is one Member State's appliance."""
+"""The Pulumi program, run by `pulumi up`. A stack is the appliance of a Member State."""
 
 import pulumi
 from pulumi.runtime import config
 
 from infra import layout, preflight, recovery, settings, state
 from infra.appliance import Appliance
-from infra.cloud import connected, survey
+from infra.cloud import connect, list_resources
 from infra.errors import InfraError
 
 
 def main() -> None:
-    """Refuse what cannot work, mend what an interrupted run left, then declare the resources."""
-    name = pulumi.get_stack()
+    """Check the configuration, clean up after an interrupted run, then declare the resources."""
+    stack = pulumi.get_stack()
     try:
-        wanted = settings.from_engine(name, config.get_config_env())
-        known = state.read(name)
-        with connected() as cloud:
-            things = survey(cloud)
+        configured = settings.from_engine(stack, config.get_config_env())
+        recorded = state.read(stack)
+        with connect() as cloud:
+            resources = list_resources(cloud)
             if not pulumi.runtime.is_dry_run() and recovery.remove_orphans(
-                cloud, name, things, known, pulumi.log.info
+                cloud, stack, resources, recorded, pulumi.log.info
             ):
-                things = survey(cloud)
-            found = preflight.check(cloud, wanted, things, known)
+                resources = list_resources(cloud)
+            lookup = preflight.check(cloud, configured, resources, recorded)
     except InfraError as error:
         raise pulumi.RunError(str(error)) from error
-    appliance = Appliance(wanted, layout.hosts(wanted), found)
-    pulumi.export("appliance", appliance.outputs(wanted))
+    for remark in lookup.remarks:
+        pulumi.log.warn(remark)
+    appliance = Appliance(configured, layout.hosts(configured), lookup)
+    pulumi.export("appliance", appliance.outputs(configured))
 
 
 main()

@@ -1,4 +1,4 @@
-"""The resources of a stack: one component per room of it, each with what it is made from."""
+"""Pulumi resources of a stack: a component each for network, security, volumes and servers."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ import pulumi_openstack as openstack
 from pulumi import Input, Output, ResourceOptions
 
 from infra.bootstrap import user_data
-from infra.cloud import KEPT_KEY, STACK_KEY, described
-from infra.layout import Host, Volume
-from infra.openings import Opening, openings
-from infra.preflight import Found, VolumeThere
-from infra.settings import Settings
+from infra.cloud import BUCKET_KEY, KEPT_KEY, STACK_KEY, stack_description
+from infra.firewall import IngressRule, ingress_rules
+from infra.layout import HostLayout, HostVolume
+from infra.preflight import CloudLookup, ExistingVolume
+from infra.settings import StackSettings
 
 
 @dataclass(frozen=True)
 class Labels:
-    """How a stack's resources are told from others: by name, and by tag, metadata, description."""
+    """Marks of a stack's resources: name, and tag, metadata or description."""
 
-    settings: Settings
+    settings: StackSettings
 
     def name(self, name: str) -> str:
         """The name in the cloud; without the random suffix the engine would give."""
@@ -38,17 +38,17 @@ class Labels:
     @property
     def description(self) -> str:
         """Where the API has neither."""
-        return described(self.settings.stack)
+        return stack_description(self.settings.stack)
 
 
-def _made_whole(
+def _recreate_if_incomplete(
     parent: pulumi.Resource | None = None,
     depends_on: Sequence[pulumi.Resource] = (),
     deleted_with: pulumi.Resource | None = None,
 ) -> ResourceOptions:
-    """Options of what the provider cannot update: if its making failed half-way, it is made anew.
+    """Options of a resource that the provider cannot update: one that failed half-way is replaced.
 
-    Without, each further up would try to update it, and fail.
+    Without them each further up would try to update it, and fail.
     """
     return ResourceOptions(
         parent=parent,
@@ -60,18 +60,18 @@ def _made_whole(
 
 
 _FAILED = "#initerror"
-"""What the engine says has changed of a resource that was not made to its end."""
+"""The property that the engine reports as changed of a resource whose creation failed."""
 
 
-class Network(pulumi.ComponentResource):
+class PrivateNetwork(pulumi.ComponentResource):
     """The private network, its subnet with name servers, and the router to the outside."""
 
-    def __init__(self, labels: Labels, found: Found) -> None:
-        """Make it.
+    def __init__(self, labels: Labels, cloud: CloudLookup) -> None:
+        """Create it.
 
         Args:
             labels: of the stack.
-            found: has the external network.
+            cloud: has the external network.
         """
         super().__init__("cbm:infra:Network", "network")
         within = ResourceOptions(parent=self)
@@ -87,7 +87,7 @@ class Network(pulumi.ComponentResource):
             "router",
             name=labels.name("router"),
             description=labels.description,
-            external_network_id=found.external_id,
+            external_network_id=cloud.external_id,
             tags=labels.tags,
             opts=within,
         )
@@ -95,12 +95,12 @@ class Network(pulumi.ComponentResource):
             "router-interface",
             router_id=router.id,
             subnet_id=self.subnet.id,
-            opts=_made_whole(self),
+            opts=_recreate_if_incomplete(self),
         )
         self.register_outputs({})
 
     def _subnet(self, labels: Labels, within: ResourceOptions) -> openstack.networking.Subnet:
-        """The subnet; DHCP servers take addresses below those of hosts, in no one's way."""
+        """The subnet; DHCP servers take addresses below those of hosts, out of their way."""
         cidr = labels.settings.network.cidr
         return openstack.networking.Subnet(
             "subnet",
@@ -110,19 +110,19 @@ class Network(pulumi.ComponentResource):
             cidr=str(cidr),
             gateway_ip=str(cidr[1]),
             allocation_pools=[{"start": str(cidr[2]), "end": str(cidr[9])}],
-            dns_nameservers=list(labels.settings.network.dns),
+            dns_nameservers=[str(server) for server in labels.settings.network.dns],
             tags=labels.tags,
             opts=within,
         )
 
 
-class Security(pulumi.ComponentResource):
-    """The security groups and their rules, from the table of openings."""
+class SecurityGroups(pulumi.ComponentResource):
+    """The security groups and their rules, from the table in `infra.firewall`."""
 
     def __init__(self, labels: Labels) -> None:
-        """Make them."""
+        """Create them."""
         super().__init__("cbm:infra:Security", "security")
-        table = openings(labels.settings)
+        table = ingress_rules(labels.settings)
         within = ResourceOptions(parent=self)
         self.groups = {
             name: openstack.networking.SecGroup(
@@ -132,101 +132,104 @@ class Security(pulumi.ComponentResource):
                 tags=labels.tags,
                 opts=within,
             )
-            for name in dict.fromkeys(opening.group for opening in table)
+            for name in dict.fromkeys(rule.group for rule in table)
         }
-        for opening in table:
-            self._rule(opening, labels)
+        for rule in table:
+            self._rule(rule, labels)
         self.register_outputs({})
 
-    def _rule(self, opening: Opening, labels: Labels) -> None:
+    def _rule(self, rule: IngressRule, labels: Labels) -> None:
         openstack.networking.SecGroupRule(
-            opening.name,
-            description=f"{labels.description}: {opening.why}",
+            rule.name,
+            description=f"{labels.description}: {rule.purpose}",
             direction="ingress",
             ethertype="IPv4",
-            protocol=opening.protocol,
-            port_range_min=opening.port,
-            port_range_max=opening.port,
-            remote_ip_prefix=opening.source if opening.from_network else None,
-            remote_group_id=None if opening.from_network else self.groups[opening.source].id,
-            security_group_id=self.groups[opening.group].id,
-            opts=_made_whole(self.groups[opening.group]),
+            protocol=rule.protocol,
+            port_range_min=rule.port,
+            port_range_max=rule.port,
+            remote_ip_prefix=rule.source if rule.from_network else None,
+            remote_group_id=None if rule.from_network else self.groups[rule.source].id,
+            security_group_id=self.groups[rule.group].id,
+            opts=_recreate_if_incomplete(self.groups[rule.group]),
         )
 
 
-class Volumes(pulumi.ComponentResource):
+class DataVolumes(pulumi.ComponentResource):
     """The volumes of all hosts.
 
-    Kept ones are let go of at destroy, not deleted; the next up finds them by name and takes them
-    in again. That is the engine's own means (retain_on_delete, import), so plain `pulumi up` and
+    Kept volumes stay in the cloud at destroy; the next up finds them by name and imports them.
+    These are the engine's own means (retain_on_delete, import), so plain `pulumi up` and
     `pulumi destroy` are all that a user types.
     """
 
     def __init__(
-        self, labels: Labels, hosts: tuple[Host, ...], there: Mapping[str, VolumeThere]
+        self, labels: Labels, hosts: tuple[HostLayout, ...], existing: Mapping[str, ExistingVolume]
     ) -> None:
-        """Make them.
+        """Create them.
 
         Args:
             labels: of the stack.
             hosts: that carry them.
-            there: those that are in the cloud already, by name.
+            existing: those that are in the cloud already, by name.
         """
         super().__init__("cbm:infra:Volumes", "volumes")
         self.labels = labels
         self.by_name = {
-            volume.name: self._volume(volume, there.get(labels.name(volume.name)))
+            volume.name: self._volume(volume, existing.get(labels.name(volume.name)))
             for host in hosts
             for volume in host.volumes
         }
         self.register_outputs({})
 
-    def _volume(self, volume: Volume, there: VolumeThere | None) -> openstack.blockstorage.Volume:
+    def _volume(
+        self, volume: HostVolume, existing: ExistingVolume | None
+    ) -> openstack.blockstorage.Volume:
         metadata = self.labels.metadata | ({KEPT_KEY: "true"} if volume.kept else {})
-        if there and not there.known and there.size_gb != volume.disk.size_gb:
+        if existing and not existing.recorded and existing.size_gb != volume.spec.size_gb:
             pulumi.log.warn(
-                f"volume {volume.name} is taken in again with its {there.size_gb} GB; "
-                f"the next `pulumi up` makes it {volume.disk.size_gb} GB"
+                f"volume {volume.name} is imported with its {existing.size_gb} GB; "
+                f"the next `pulumi up` makes it {volume.spec.size_gb} GB"
             )
         return openstack.blockstorage.Volume(
             f"{volume.name}-volume",
             name=self.labels.name(volume.name),
             description=self.labels.description,
-            size=volume.disk.size_gb,
-            volume_type=volume.disk.type,
+            size=volume.spec.size_gb,
+            volume_type=volume.spec.type,
             availability_zone=self.labels.settings.volume_zone,
             enable_online_resize=True,
             metadata=metadata,
-            opts=self._options(volume, there),
+            opts=self._options(volume, existing),
         )
 
-    def _options(self, volume: Volume, there: VolumeThere | None) -> ResourceOptions:
-        """What is taken in must equal what is asked for, but for what the next up can change.
+    def _options(self, volume: HostVolume, existing: ExistingVolume | None) -> ResourceOptions:
+        """An imported volume must equal its declaration, but for what the next up can change.
 
-        `enableOnlineResize` is a word to the provider which the cloud does not keep: it is said
-        when a volume is made or grows, or each one taken in again would be changed for it.
+        `enableOnlineResize` is an option of the provider that the cloud does not keep: it counts
+        when a volume is created or grows, or each imported volume would show as changed.
         """
         ignored = ["availabilityZone", "volumeType"]
-        if there and not there.known:
+        if existing and not existing.recorded:
             ignored += ["size", "description", "metadata"]
-        if there and (not there.known or there.size_gb == volume.disk.size_gb):
+        if existing and (not existing.recorded or existing.size_gb == volume.spec.size_gb):
             ignored.append("enableOnlineResize")
         return ResourceOptions(
             parent=self,
             retain_on_delete=volume.kept,
-            import_=there.id if there and not there.known else None,
+            import_=existing.id if existing and not existing.recorded else None,
             ignore_changes=ignored,
         )
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a server is put into."""
+class ServerContext:
+    """Resources of the stack that a server refers to."""
 
-    network: Network
-    security: Security
-    volumes: Volumes
+    network: PrivateNetwork
+    security: SecurityGroups
+    volumes: DataVolumes
     eodata_id: str | None
+    image_id: str
     key_pair: openstack.compute.Keypair
     apart: Mapping[int, openstack.compute.ServerGroup]
     failed: Set[str]
@@ -235,16 +238,16 @@ class Place:
 class Server(pulumi.ComponentResource):
     """A host: its ports, the server, its volumes in order, and a floating IP if it is public."""
 
-    def __init__(self, host: Host, labels: Labels, place: Place) -> None:
-        """Make it.
+    def __init__(self, host: HostLayout, labels: Labels, context: ServerContext) -> None:
+        """Create it.
 
         Args:
-            host: what it is to be.
+            host: its layout.
             labels: of the stack.
-            place: what it is put into.
+            context: what it refers to.
         """
         super().__init__("cbm:infra:Server", host.name)
-        self.host, self.labels, self.place = host, labels, place
+        self.host, self.labels, self.context = host, labels, context
         self.within = ResourceOptions(parent=self)
         self.port = self._private_port()
         self.server = self._server([self.port, *self._eodata_ports()])
@@ -253,17 +256,17 @@ class Server(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _groups(self) -> list[Output[str]]:
-        return [self.place.security.groups[name].id for name in self.host.security]
+        return [self.context.security.groups[name].id for name in self.host.security]
 
     def _private_port(self) -> openstack.networking.Port:
         address = openstack.networking.PortFixedIpArgs(
-            subnet_id=self.place.network.subnet.id, ip_address=self.host.address
+            subnet_id=self.context.network.subnet.id, ip_address=self.host.address
         )
         return openstack.networking.Port(
             f"{self.host.name}-port",
             name=self.labels.name(self.host.name),
             description=self.labels.description,
-            network_id=self.place.network.network.id,
+            network_id=self.context.network.network.id,
             fixed_ips=[address],
             security_group_ids=self._groups(),
             tags=self.labels.tags,
@@ -272,14 +275,14 @@ class Server(pulumi.ComponentResource):
 
     def _eodata_ports(self) -> list[openstack.networking.Port]:
         """The port in the provider's network, which gives the address; nobody there may log in."""
-        if not self.host.eodata or self.place.eodata_id is None:
+        if not self.host.eodata or self.context.eodata_id is None:
             return []
         port = openstack.networking.Port(
             f"{self.host.name}-eodata-port",
             name=self.labels.name(f"{self.host.name}-eodata"),
             description=self.labels.description,
-            network_id=self.place.eodata_id,
-            security_group_ids=[self.place.security.groups["member"].id],
+            network_id=self.context.eodata_id,
+            security_group_ids=[self.context.security.groups["member"].id],
             tags=self.labels.tags,
             opts=self.within,
         )
@@ -289,7 +292,7 @@ class Server(pulumi.ComponentResource):
         """The server.
 
         What only its first boot reads is not compared: a new image, key or user data is for new
-        hosts, and must not replace a database. One that never started is made anew.
+        hosts, and must not replace a database. A server that never started is replaced.
         """
         name = self.labels.name(self.host.name)
         first_boot = ["imageId", "imageName", "userData", "keyPair", "schedulerHints"]
@@ -297,14 +300,14 @@ class Server(pulumi.ComponentResource):
             f"{self.host.name}-server",
             name=name,
             flavor_name=self.host.flavor,
-            image_name=self.labels.settings.image,
-            key_pair=self.place.key_pair.name,
+            image_id=self.context.image_id,
+            key_pair=self.context.key_pair.name,
             networks=[{"port": port.id} for port in ports],
             user_data=user_data(name, self.labels.settings.public_key),
             config_drive=True,
             stop_before_destroy=True,
-            availability_zone=self.labels.settings.zone,
-            scheduler_hints=[{"group": self.place.apart[self.host.apart].id}]
+            availability_zone=self.labels.settings.availability_zone,
+            scheduler_hints=[{"group": self.context.apart[self.host.apart].id}]
             if self.host.apart
             else None,
             metadata=self.labels.metadata | {"cbm_kinds": ",".join(self.host.kinds)},
@@ -312,10 +315,10 @@ class Server(pulumi.ComponentResource):
                 parent=self,
                 ignore_changes=first_boot,
                 depends_on=[
-                    self.place.network.interface,
-                    *(self.place.volumes.by_name[one.name] for one in self.host.volumes),
+                    self.context.network.interface,
+                    *(self.context.volumes.by_name[volume.name] for volume in self.host.volumes),
                 ],
-                replace_on_changes=[_FAILED] if name in self.place.failed else None,
+                replace_on_changes=[_FAILED] if name in self.context.failed else None,
                 delete_before_replace=True,
             ),
         )
@@ -323,7 +326,7 @@ class Server(pulumi.ComponentResource):
     def _attach(self) -> None:
         """Attach the volumes one after the other, so that their order on the host is the list's.
 
-        They are detached by deleting the server, once it has shut down: no host lets go of a volume
+        They are detached by deleting the server, once it has shut down: no host releases a volume
         that it uses.
         """
         before: list[pulumi.Resource] = []
@@ -331,8 +334,8 @@ class Server(pulumi.ComponentResource):
             attachment = openstack.compute.VolumeAttach(
                 f"{volume.name}-attachment",
                 instance_id=self.server.id,
-                volume_id=self.place.volumes.by_name[volume.name].id,
-                opts=_made_whole(self, before, deleted_with=self.server),
+                volume_id=self.context.volumes.by_name[volume.name].id,
+                opts=_recreate_if_incomplete(self, before, deleted_with=self.server),
             )
             before = [attachment]
 
@@ -345,7 +348,7 @@ class Server(pulumi.ComponentResource):
             port_id=self.port.id,
             tags=self.labels.tags,
             opts=ResourceOptions(
-                parent=self, depends_on=[self.place.network.interface, self.server]
+                parent=self, depends_on=[self.context.network.interface, self.server]
             ),
         )
         return floating.address
@@ -356,48 +359,49 @@ class Appliance:
 
     def __init__(
         self,
-        settings: Settings,
-        hosts: tuple[Host, ...],
-        found: Found,
+        settings: StackSettings,
+        hosts: tuple[HostLayout, ...],
+        cloud: CloudLookup,
     ) -> None:
-        """Make it.
+        """Create it.
 
         Args:
             settings: of the stack.
             hosts: of the stack.
-            found: what the cloud has of what the settings name.
+            cloud: resources that the settings name.
         """
         labels = Labels(settings)
-        self.volumes = Volumes(labels, hosts, found.volumes)
-        place = Place(
-            network=Network(labels, found),
-            security=Security(labels),
+        self.volumes = DataVolumes(labels, hosts, cloud.volumes)
+        context = ServerContext(
+            network=PrivateNetwork(labels, cloud),
+            security=SecurityGroups(labels),
             volumes=self.volumes,
-            eodata_id=found.eodata_id,
+            eodata_id=cloud.eodata_id,
+            image_id=cloud.image_id,
             key_pair=openstack.compute.Keypair(
                 "operators",
                 name=settings.prefix,
                 public_key=settings.public_key,
-                opts=_made_whole(),
+                opts=_recreate_if_incomplete(),
             ),
             apart=_server_groups(labels, hosts),
-            failed=found.failed,
+            failed=cloud.failed,
         )
-        self.servers = [Server(host, labels, place) for host in hosts]
+        self.servers = [Server(host, labels, context) for host in hosts]
         if settings.bucket:
             _bucket(settings.bucket, labels)
 
-    def outputs(self, settings: Settings) -> dict[str, object]:
-        """What the inventory is made of, see `infra.inventory`."""
+    def outputs(self, settings: StackSettings) -> dict[str, object]:
+        """The stack's output `appliance`; `infra.inventory.StackOutput` reads it."""
         return {
             "stack": settings.stack,
             "domain": settings.domain,
             "bucket": settings.bucket,
-            "zone": settings.zone,
-            "hosts": [self._described(server) for server in self.servers],
+            "zone": settings.availability_zone,
+            "hosts": [self._host_output(server) for server in self.servers],
         }
 
-    def _described(self, server: Server) -> dict[str, object]:
+    def _host_output(self, server: Server) -> dict[str, object]:
         return {
             "name": server.labels.name(server.host.name),
             "id": server.server.id,
@@ -409,7 +413,7 @@ class Appliance:
             "volumes": {
                 volume.duty: {
                     "id": self.volumes.by_name[volume.name].id,
-                    "size_gb": volume.disk.size_gb,
+                    "size_gb": volume.spec.size_gb,
                     "kept": volume.kept,
                 }
                 for volume in server.host.volumes
@@ -418,7 +422,7 @@ class Appliance:
 
 
 def _server_groups(
-    labels: Labels, hosts: tuple[Host, ...]
+    labels: Labels, hosts: tuple[HostLayout, ...]
 ) -> dict[int, openstack.compute.ServerGroup]:
     """The groups of workers that are kept apart where the cloud can, by number."""
     return {
@@ -426,7 +430,7 @@ def _server_groups(
             f"workers-{number}",
             name=labels.name(f"workers-{number}"),
             policies="soft-anti-affinity",
-            opts=_made_whole(),
+            opts=_recreate_if_incomplete(),
         )
         for number in sorted({host.apart for host in hosts if host.apart})
     }
@@ -437,6 +441,6 @@ def _bucket(name: str, labels: Labels) -> None:
     openstack.objectstorage.Container(
         "bucket",
         name=name,
-        metadata=labels.metadata,
+        metadata={BUCKET_KEY: labels.settings.stack},
         opts=ResourceOptions(retain_on_delete=True),
     )

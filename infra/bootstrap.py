@@ -1,17 +1,17 @@
-"""Cloud-init user data that brings a bare image to where Ansible can log in; no secrets in it."""
+"""Cloud-init user data of a host: a login for Ansible on a bare image, and no secrets."""
 
 import yaml
 
 USER = "cbm"
-"""Who Ansible logs in as, on whatever image."""
+"""The login of Ansible, on any image."""
 
 
 def user_data(name: str, public_key: str) -> str:
-    """User data of one host.
+    """User data of a host.
 
     Args:
         name: its host name.
-        public_key: whose owner may log in.
+        public_key: its owner may log in.
     """
     user = {
         "name": USER,

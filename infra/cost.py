@@ -1,4 +1,4 @@
-"""What a stack costs, from what the cloud says is running and a file of prices."""
+"""Cost of a stack, from the resources that run and a price table."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from infra.cloud import Thing
+from infra.cloud import CloudResource
 from infra.errors import InfraError
 
 HOURS_A_MONTH = 730.0
@@ -16,7 +16,7 @@ HOURS_A_YEAR = 8760.0
 
 
 @dataclass(frozen=True)
-class Prices:
+class PriceTable:
     """A price table.
 
     Attributes:
@@ -38,25 +38,25 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class Line:
-    """Things alike that run: how many, since when the first of them, and what they cost.
+class CostLine:
+    """Resources of one kind that run: how many, since when, and their cost.
 
     Attributes:
-        what: a flavor, a volume type, or floating IPs.
+        label: a flavor, a volume type, or floating IPs.
         count: how many; of volumes their GB.
-        since: when the oldest was made.
+        since: creation of the oldest.
         per_hour: of all, now; None if the price is not in the table.
-        so_far: of all that run now, since each was made; None likewise.
+        so_far: of all that run now, since the creation of each; None likewise.
     """
 
-    what: str
+    label: str
     count: int
     since: datetime
     per_hour: float | None
     so_far: float | None
 
 
-def prices(path: Path) -> Prices:
+def read_prices(path: Path) -> PriceTable:
     """Read a price table; infra/prices.example.yaml shows its form.
 
     Raises:
@@ -64,7 +64,7 @@ def prices(path: Path) -> Prices:
     """
     try:
         table: Mapping[str, Any] = yaml.safe_load(path.read_text())
-        return Prices(
+        return PriceTable(
             str(table["currency"]),
             _numbers(table["flavors"]),
             {"default": 0.0} | _numbers(table["volume_gb_month"]),
@@ -83,37 +83,39 @@ def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
     return {str(name): float(price) for name, price in table.items()}
 
 
-def lines(things: Iterable[Thing], table: Prices, now: datetime) -> list[Line]:
-    """What runs, kind by kind.
+def cost_lines(
+    resources: Iterable[CloudResource], table: PriceTable, now: datetime
+) -> list[CostLine]:
+    """A line for each kind of resource that runs.
 
     Args:
-        things: of one stack.
+        resources: of one stack.
         table: of prices.
         now: timezone-aware.
     """
-    rows: dict[str, list[tuple[int, datetime, float | None]]] = {}
-    for thing in things:
-        if thing.kind in ("Instance", "Volume", "FloatingIp"):
-            what, units, price = _priced(thing, table)
-            rows.setdefault(what, []).append((units, _time(thing.made), price))
-    return [_line(what, rows[what], now) for what in sorted(rows)]
+    priced: dict[str, list[tuple[int, datetime, float | None]]] = {}
+    for resource in resources:
+        if resource.kind in ("Instance", "Volume", "FloatingIp"):
+            label, units, price = _price(resource, table)
+            priced.setdefault(label, []).append((units, _time(resource.created_at), price))
+    return [_line(label, priced[label], now) for label in sorted(priced)]
 
 
-def _priced(thing: Thing, table: Prices) -> tuple[str, int, float | None]:
-    if thing.kind == "Instance":
-        flavor = thing.facts["flavorName"]
+def _price(resource: CloudResource, table: PriceTable) -> tuple[str, int, float | None]:
+    if resource.kind == "Instance":
+        flavor = resource.properties["flavorName"]
         return f"server {flavor}", 1, table.flavors.get(flavor)
-    if thing.kind == "Volume":
-        kind = thing.facts["volumeType"]
-        return f"volume {kind} (GB)", thing.facts["size"], table.volume_gb_hour(kind)
+    if resource.kind == "Volume":
+        kind = resource.properties["volumeType"]
+        return f"volume {kind} (GB)", resource.properties["size"], table.volume_gb_hour(kind)
     return "floating IP", 1, table.floating_ip_hour
 
 
-def _line(what: str, rows: list[tuple[int, datetime, float | None]], now: datetime) -> Line:
+def _line(label: str, rows: list[tuple[int, datetime, float | None]], now: datetime) -> CostLine:
     known = [(units * price, made) for units, made, price in rows if price is not None]
     complete = len(known) == len(rows)
-    return Line(
-        what,
+    return CostLine(
+        label,
         sum(units for units, _, _ in rows),
         min(made for _, made, _ in rows),
         sum(price for price, _ in known) if complete else None,
@@ -123,29 +125,34 @@ def _line(what: str, rows: list[tuple[int, datetime, float | None]], now: dateti
     )
 
 
+def hours_since(resource: CloudResource, now: datetime) -> float:
+    """Hours since a resource was created."""
+    return (now - _time(resource.created_at)).total_seconds() / 3600
+
+
 def _time(text: str) -> datetime:
     """A time of the API; it is UTC whether it says so or not."""
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def table(rows: Iterable[Line], currency: str) -> str:
-    """The lines and their sum, as text; what has no price is said to have none."""
+def format_table(rows: Iterable[CostLine], currency: str) -> str:
+    """The lines and their sum, as text; a line without a price says so."""
     rows = list(rows)
-    text = [f"{'what':28} {'number':>8}  {'since (UTC)':16} {'per hour':>10} {'so far':>12}"]
+    text = [f"{'resource':28} {'number':>8}  {'since (UTC)':16} {'per hour':>10} {'so far':>12}"]
     text += [
-        f"{row.what:28} {row.count:8d}  {row.since:%Y-%m-%d %H:%M} "
+        f"{row.label:28} {row.count:8d}  {row.since:%Y-%m-%d %H:%M} "
         f"{_money(row.per_hour, 4):>10} {_money(row.so_far, 2):>12}"
         for row in rows
     ]
     hour, total = (sum(v for v in col if v is not None) for col in _columns(rows))
     text.append(f"{f'sum in {currency}':54} {_money(hour, 4):>10} {_money(total, 2):>12}")
     if any(row.per_hour is None for row in rows):
-        text.append("the sum lacks what has no price in the table")
+        text.append("the sum lacks resources that have no price in the table")
     return "\n".join(text)
 
 
-def _columns(rows: list[Line]) -> tuple[list[float | None], list[float | None]]:
+def _columns(rows: list[CostLine]) -> tuple[list[float | None], list[float | None]]:
     return [row.per_hour for row in rows], [row.so_far for row in rows]
 
 

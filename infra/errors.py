@@ -1,4 +1,4 @@
-"""What can go wrong in infra/, said in one sentence an operator can act on."""
+"""Errors of infra/, each a sentence that an operator can act on."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,20 @@ class InfraError(Exception):
 
 
 class CloudError(InfraError):
-    """OpenStack cannot be asked: no credentials, refused ones, or no answer."""
+    """OpenStack does not answer, or there are no valid credentials."""
 
 
 class RefusedError(InfraError):
-    """Nothing was made, because of these problems.
+    """Nothing was created, because of these problems.
 
     Attributes:
-        problems: one sentence each, with what would be right.
+        problems: a sentence each, with what would be right.
     """
 
     def __init__(self, subject: str, problems: Sequence[str]) -> None:
-        """What is refused, and all that is wrong with it."""
+        """The subject, and all that is wrong with it."""
         many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{subject}: {many}\n" + "\n".join(f"  - {one}" for one in problems))
+        super().__init__(
+            f"{subject}: {many}\n" + "\n".join(f"  - {problem}" for problem in problems)
+        )
         self.problems = tuple(problems)

@@ -1,4 +1,4 @@
-"""Kinds of host, in one table: what Ansible does to each, and what each needs of the cloud."""
+"""Kinds of host in a table: the inventory groups of each, and its cloud resources."""
 
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,7 +11,7 @@ MEMBER = "member"
 
 
 @dataclass(frozen=True)
-class Kind:
+class HostKind:
     """One kind of host.
 
     Attributes:
@@ -37,34 +37,34 @@ class Kind:
 
 KINDS = MappingProxyType(
     {
-        "database": Kind(
+        "database": HostKind(
             groups=("postgis", "backup"),
             first_address=10,
             security=("database",),
             volumes=("database", "backup"),
         ),
-        "manager": Kind(
+        "manager": HostKind(
             groups=("docker", "swarm", "registry", "extraction", "card", "monitoring"),
             first_address=20,
             security=("bastion", "swarm", "manager"),
             public=True,
             eodata=True,
         ),
-        "api": Kind(
+        "api": HostKind(
             groups=("docker", "api", "proxy"),
             first_address=30,
             security=("web",),
             public=True,
             eodata=True,
         ),
-        "hub": Kind(
+        "hub": HostKind(
             groups=("jupyterhub", "proxy"),
             first_address=40,
             security=("web",),
             public=True,
             required=False,
         ),
-        "worker": Kind(
+        "worker": HostKind(
             groups=("docker", "swarm"),
             first_address=100,
             security=("swarm",),
@@ -84,6 +84,8 @@ KEPT_VOLUMES = ("database", "backup")
 """Volumes that outlive the stack; the others are scratch, and optional."""
 
 
-def groups(kinds: tuple[str, ...]) -> tuple[str, ...]:
+def inventory_groups(kinds: tuple[str, ...]) -> tuple[str, ...]:
     """The inventory groups of a host of these kinds, each once, in order."""
-    return tuple(dict.fromkeys([COMMON_GROUP, *(g for kind in kinds for g in KINDS[kind].groups)]))
+    return tuple(
+        dict.fromkeys([COMMON_GROUP, *(group for kind in kinds for group in KINDS[kind].groups)])
+    )

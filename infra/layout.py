@@ -1,4 +1,4 @@
-"""Which hosts and volumes a configuration means: names and addresses, before any cloud is asked.
+"""Hosts and volumes of a configuration: names and addresses, without a cloud.
 
 A host's name and address follow from its pool and number alone, so that no host moves when others
 come or go.
@@ -8,22 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.kinds import BASTION, KEPT_VOLUMES, KINDS, MEMBER, WORKER
-from infra.settings import Disk, Pool, Settings
+from infra.settings import HostPool, StackSettings, VolumeSpec
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A volume to be: its resource's name, its duty, and whether it outlives the stack."""
+class HostVolume:
+    """A planned volume: its resource's name, its duty, and whether it outlives the stack."""
 
     name: str
     duty: str
-    disk: Disk
+    spec: VolumeSpec
     kept: bool
 
 
 @dataclass(frozen=True)
-class Host:
-    """A host to be.
+class HostLayout:
+    """A planned host.
 
     Attributes:
         name: within the stack; the server's name has the stack's prefix before it.
@@ -44,7 +44,7 @@ class Host:
     flavor: str
     address: str
     security: tuple[str, ...]
-    volumes: tuple[Volume, ...]
+    volumes: tuple[HostVolume, ...]
     public: bool
     bastion: bool
     eodata: bool
@@ -55,27 +55,27 @@ GROUP_SIZE = 10
 """Servers in a server group: more are refused wherever the provider has not raised nova's quota."""
 
 
-def hosts(settings: Settings) -> tuple[Host, ...]:
+def hosts(settings: StackSettings) -> tuple[HostLayout, ...]:
     """All hosts of a stack."""
     return tuple(
-        _host(settings, pool, number)
-        for pool in settings.pools
+        _host(settings, name, pool, number)
+        for name, pool in settings.hosts.items()
         for number in range(1, pool.count + 1)
     )
 
 
-def workers(settings: Settings) -> Pool | None:
-    """The pool that grows and shrinks: that of workers which are nothing else."""
-    return next((pool for pool in settings.pools if pool.kinds == (WORKER,)), None)
+def worker_pool(settings: StackSettings) -> str | None:
+    """The name of the pool that grows and shrinks: that of workers which are nothing else."""
+    return next((name for name, pool in settings.hosts.items() if pool.kinds == (WORKER,)), None)
 
 
-def _host(settings: Settings, pool: Pool, number: int) -> Host:
+def _host(settings: StackSettings, pool_name: str, pool: HostPool, number: int) -> HostLayout:
     kinds = [KINDS[kind] for kind in pool.kinds]
     worker_only = pool.kinds == (WORKER,)
-    name = f"{pool.name}-{number}" if worker_only else pool.name
+    name = f"{pool_name}-{number}" if worker_only else pool_name
     security = dict.fromkeys([MEMBER, *(group for kind in kinds for group in kind.security)])
     duties = [duty for kind in kinds for duty in kind.volumes]
-    return Host(
+    return HostLayout(
         name=name,
         kinds=pool.kinds,
         flavor=pool.flavor,
@@ -89,9 +89,11 @@ def _host(settings: Settings, pool: Pool, number: int) -> Host:
     )
 
 
-def _volumes(host: str, duties: list[str], disks: Mapping[str, Disk]) -> tuple[Volume, ...]:
+def _volumes(
+    host: str, duties: list[str], disks: Mapping[str, VolumeSpec]
+) -> tuple[HostVolume, ...]:
     return tuple(
-        Volume(duty if kept else f"{host}-{duty}", duty, disks[duty], kept)
+        HostVolume(duty if kept else f"{host}-{duty}", duty, disks[duty], kept)
         for duty in duties
         if duty in disks
         for kept in [duty in KEPT_VOLUMES]

@@ -1,6 +1,6 @@
-"""Asking the cloud, before anything is made, whether it can take what the configuration wants.
+"""Check, before anything is created, that the cloud has room for a configuration.
 
-All that is amiss is told at once.
+All problems are reported at once.
 """
 
 from collections import Counter
@@ -10,12 +10,12 @@ from typing import Any
 
 from openstack.connection import Connection
 
-from infra import layout
-from infra.cloud import Thing, answering
+from infra import images, layout
+from infra.cloud import CloudResource, translate_errors
 from infra.errors import RefusedError
-from infra.layout import Host
-from infra.openings import openings
-from infra.settings import Settings
+from infra.firewall import ingress_rules
+from infra.layout import HostLayout
+from infra.settings import PREPARED, StackSettings
 from infra.state import State
 
 EGRESS_RULES = 2
@@ -23,92 +23,127 @@ EGRESS_RULES = 2
 
 
 @dataclass(frozen=True)
-class VolumeThere:
-    """A volume of the stack that is in the cloud; `known` if it is in the engine's state too."""
+class ExistingVolume:
+    """A volume of the stack in the cloud; `recorded` if it is in the engine's state too."""
 
     id: str
     size_gb: int
-    known: bool
+    recorded: bool
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the cloud has of what the configuration names.
+class CloudLookup:
+    """Resources of the cloud that the configuration names.
 
     Attributes:
         external_id: id of the network that floating IPs come from.
         eodata_id: id of the provider's data network, if one is configured.
-        volumes: the stack's volumes that are there already, by name.
+        volumes: the stack's volumes that exist already, by name.
+        image_id: id of the image of new hosts.
         failed: names of the stack's servers that never started.
+        remarks: a sentence each on what is not as the settings would have it.
     """
 
     external_id: str
     eodata_id: str | None
-    volumes: Mapping[str, VolumeThere]
+    volumes: Mapping[str, ExistingVolume]
+    image_id: str
     failed: frozenset[str] = frozenset()
+    remarks: tuple[str, ...] = ()
 
 
-def check(cloud: Connection, settings: Settings, things: Iterable[Thing], state: State) -> Found:
-    """Look for all that the configuration names, and for room for all that it wants.
+def check(
+    cloud: Connection, settings: StackSettings, resources: Iterable[CloudResource], state: State
+) -> CloudLookup:
+    """Look up all that the configuration names, and check the quotas.
 
     Args:
-        cloud: to ask.
+        cloud: connection to the project.
         settings: of the stack.
-        things: what is in the cloud.
+        resources: of the project.
         state: of the stack.
 
     Raises:
         RefusedError: with everything that is missing, exceeded or contradictory.
-        CloudError: the cloud could not be asked.
+        CloudError: the cloud did not answer.
     """
-    with answering():
-        mine = [thing for thing in things if thing.belongs(settings.stack)]
+    with translate_errors():
+        mine = [resource for resource in resources if resource.belongs_to(settings.stack)]
         flavors = {flavor.name: flavor for flavor in cloud.compute.flavors()}
         networks = {network.name: network for network in cloud.network.networks()}
+        bases = list(cloud.image.images(status="active"))
         problems = [
             *_flavors(settings, flavors),
-            *_images(cloud, settings),
+            *_images(bases, settings),
             *_networks(settings, networks),
             *_zones(cloud, settings),
             *_volume_types(cloud, settings),
             *_bucket(cloud, settings),
             *_kept(settings, mine),
-            *exceeded(needs(settings, flavors), held(mine, flavors), _free(cloud)),
+            *exceeded(needs(settings, flavors), allocated(mine, flavors), _free(cloud)),
         ]
     if problems:
         raise RefusedError(f"stack {settings.stack} does not fit this cloud", problems)
     eodata = settings.network.eodata
-    return Found(
+    image_id, remarks = _choose_image(cloud, bases, settings)
+    return CloudLookup(
         networks[settings.network.external].id,
         networks[eodata].id if eodata else None,
-        {
-            one.name: VolumeThere(one.id, one.facts["size"], known)
-            for one in mine
-            if one.kind == "Volume" and ((known := ("Volume", one.id) in state.ids) or one.kept)
-        },
-        frozenset(one.name for one in mine if one.facts.get("started") is False),
+        _existing_volumes(mine, state),
+        image_id,
+        frozenset(own.name for own in mine if own.properties.get("started") is False),
+        remarks,
     )
+
+
+def _choose_image(
+    cloud: Connection, bases: Iterable[Any], settings: StackSettings
+) -> tuple[str, tuple[str, ...]]:
+    """The id of the image of new hosts, and a remark if it is not a prepared one."""
+    base = next(image.id for image in bases if image.name == settings.base)
+    if settings.image != PREPARED:
+        return base, ()
+    release = images.release_tag()
+    with translate_errors():
+        fitting = images.find_fitting(images.list_prepared(cloud), base, release)
+    if fitting:
+        return fitting.id, ()
+    remark = (
+        f"image: no prepared image of {settings.base} and release {release}; new hosts begin with "
+        f"{settings.base}, until `fab image --stack {settings.stack}` has made one"
+    )
+    return base, (remark,)
+
+
+def _existing_volumes(mine: Iterable[CloudResource], state: State) -> dict[str, ExistingVolume]:
+    volumes = [(own, ("Volume", own.id) in state.ids) for own in mine if own.kind == "Volume"]
+    return {
+        volume.name: ExistingVolume(volume.id, volume.properties["size"], recorded)
+        for volume, recorded in volumes
+        if recorded or volume.kept
+    }
 
 
 def _unknown(key: str, name: str, known: Iterable[str]) -> str:
     return f"{key}: this cloud has no {name!r}; there are {', '.join(sorted(known)) or 'none'}"
 
 
-def _flavors(settings: Settings, flavors: Mapping[str, Any]) -> Iterator[str]:
-    for pool in settings.pools:
+def _flavors(settings: StackSettings, flavors: Mapping[str, Any]) -> Iterator[str]:
+    for name, pool in settings.hosts.items():
         if pool.flavor not in flavors:
-            yield _unknown(f"hosts.{pool.name}.flavor", pool.flavor, flavors)
+            yield _unknown(f"hosts.{name}.flavor", pool.flavor, flavors)
 
 
-def _images(cloud: Connection, settings: Settings) -> Iterator[str]:
-    active = Counter(image.name for image in cloud.image.images(status="active"))
-    if settings.image not in active:
-        yield _unknown("image", settings.image, active)
-    elif active[settings.image] > 1:
-        yield f"image: {active[settings.image]} images are called {settings.image!r}; name one"
+def _images(bases: Iterable[Any], settings: StackSettings) -> Iterator[str]:
+    active = Counter(image.name for image in bases)
+    key = "base_image" if settings.image == PREPARED else "image"
+    if settings.base not in active:
+        yield _unknown(key, settings.base, active)
+    elif active[settings.base] > 1:
+        yield f"{key}: {active[settings.base]} images are called {settings.base!r}; name one"
 
 
-def _networks(settings: Settings, networks: Mapping[str, Any]) -> Iterator[str]:
+def _networks(settings: StackSettings, networks: Mapping[str, Any]) -> Iterator[str]:
     external = {name for name, network in networks.items() if network.is_router_external}
     if settings.network.external not in external:
         yield _unknown("network.external", settings.network.external, external)
@@ -117,57 +152,58 @@ def _networks(settings: Settings, networks: Mapping[str, Any]) -> Iterator[str]:
         yield _unknown("network.eodata", eodata, networks.keys() - external)
 
 
-def _zones(cloud: Connection, settings: Settings) -> Iterator[str]:
-    asked: tuple[tuple[str, str | None, Any], ...] = (
-        ("availability_zone", settings.zone, cloud.compute),
+def _zones(cloud: Connection, settings: StackSettings) -> Iterator[str]:
+    zones: tuple[tuple[str, str | None, Any], ...] = (
+        ("availability_zone", settings.availability_zone, cloud.compute),
         ("volume_zone", settings.volume_zone, cloud.block_storage),
     )
-    for key, zone, service in asked:
+    for key, zone, service in zones:
         if zone:
-            names = {one.name for one in service.availability_zones()}
+            names = {known.name for known in service.availability_zones()}
             if zone not in names:
                 yield _unknown(key, zone, names - {"internal"})
 
 
-def _volume_types(cloud: Connection, settings: Settings) -> Iterator[str]:
-    types = {one.name for one in cloud.block_storage.types()}
+def _volume_types(cloud: Connection, settings: StackSettings) -> Iterator[str]:
+    types = {known.name for known in cloud.block_storage.types()}
     for name, disk in settings.disks.items():
         if disk.type and disk.type not in types:
             yield _unknown(f"volumes.{name}.type", disk.type, types)
 
 
-def _bucket(cloud: Connection, settings: Settings) -> Iterator[str]:
+def _bucket(cloud: Connection, settings: StackSettings) -> Iterator[str]:
     if settings.bucket and not cloud.has_service("object-store"):
         yield "bucket: this cloud has no object store; take the key out, or use another cloud"
 
 
-def _kept(settings: Settings, mine: Iterable[Thing]) -> Iterator[str]:
-    """What the volumes of an earlier up do not allow: they are data, and are never made anew."""
-    there = [thing for thing in mine if thing.kind == "Volume" and thing.kept]
+def _kept(settings: StackSettings, mine: Iterable[CloudResource]) -> Iterator[str]:
+    """What the volumes of an earlier up do not allow: they are data, and are never replaced."""
+    kept = [resource for resource in mine if resource.kind == "Volume" and resource.kept]
     for host in layout.hosts(settings):
         for volume in host.volumes:
-            found = [one for one in there if one.name == f"{settings.prefix}-{volume.name}"]
-            for one in found if volume.kept else []:
-                yield from _unlike(volume, one)
-            if len(found) > 1:
-                ids = ", ".join(one.id for one in found)
-                yield f"volumes.{volume.duty}: {ids} are all called {found[0].name}; rename others"
+            named = [own for own in kept if own.name == f"{settings.prefix}-{volume.name}"]
+            for existing in named if volume.kept else []:
+                yield from _incompatible(volume, existing)
+            if len(named) > 1:
+                ids = ", ".join(own.id for own in named)
+                yield f"volumes.{volume.duty}: {ids} are all called {named[0].name}; rename others"
 
 
-def _unlike(volume: layout.Volume, found: Thing) -> Iterator[str]:
-    key, size, kind = f"volumes.{volume.duty}", found.facts["size"], found.facts["volumeType"]
-    if volume.disk.size_gb < size:
-        yield f"{key}.size_gb: {found.name} has {size} GB and cannot shrink; give {size} or more"
-    if volume.disk.type and volume.disk.type != kind:
+def _incompatible(volume: layout.HostVolume, existing: CloudResource) -> Iterator[str]:
+    key = f"volumes.{volume.duty}"
+    size, kind = existing.properties["size"], existing.properties["volumeType"]
+    if volume.spec.size_gb < size:
+        yield f"{key}.size_gb: {existing.name} has {size} GB and cannot shrink; give {size} or more"
+    if volume.spec.type and volume.spec.type != kind:
         yield (
-            f"{key}.type: {found.name} is of type {kind}, with data; give {kind}, or change the "
-            f"volume first: openstack volume set --type {volume.disk.type} "
-            f"--retype-policy on-demand {found.id}"
+            f"{key}.type: {existing.name} is of type {kind}, with data; give {kind}, or change the "
+            f"volume first: openstack volume set --type {volume.spec.type} "
+            f"--retype-policy on-demand {existing.id}"
         )
 
 
-def needs(settings: Settings, flavors: Mapping[str, Any]) -> Counter[str]:
-    """What a stack takes of each quota.
+def needs(settings: StackSettings, flavors: Mapping[str, Any]) -> Counter[str]:
+    """The amount of each quota that a stack takes.
 
     Args:
         settings: of the stack.
@@ -177,7 +213,7 @@ def needs(settings: Settings, flavors: Mapping[str, Any]) -> Counter[str]:
     known = [flavors[host.flavor] for host in hosts if host.flavor in flavors]
     volumes = [volume for host in hosts for volume in host.volumes]
     groups_of_servers = Counter(host.apart for host in hosts if host.apart)
-    rules = openings(settings)
+    rules = ingress_rules(settings)
     groups = {rule.group for rule in rules}
     return Counter(
         {
@@ -187,7 +223,7 @@ def needs(settings: Settings, flavors: Mapping[str, Any]) -> Counter[str]:
             "server groups": len(groups_of_servers),
             "servers in a server group": max(groups_of_servers.values(), default=0),
             "volumes": len(volumes),
-            "gigabytes": sum(volume.disk.size_gb for volume in volumes),
+            "gigabytes": sum(volume.spec.size_gb for volume in volumes),
             "networks": 1,
             "subnets": 1,
             "routers": 1,
@@ -199,7 +235,7 @@ def needs(settings: Settings, flavors: Mapping[str, Any]) -> Counter[str]:
     )
 
 
-def _ports(hosts: Iterable[Host]) -> int:
+def _ports(hosts: Iterable[HostLayout]) -> int:
     """One per host and network, and the router's."""
     return 1 + sum(2 if host.eodata else 1 for host in hosts)
 
@@ -219,17 +255,17 @@ _QUOTA_OF: Mapping[str, str] = {
 }
 
 
-def held(mine: Iterable[Thing], flavors: Mapping[str, Any]) -> Counter[str]:
-    """What a stack's things in the cloud take of each quota already."""
+def allocated(mine: Iterable[CloudResource], flavors: Mapping[str, Any]) -> Counter[str]:
+    """The amount of each quota that a stack's existing resources take."""
     total: Counter[str] = Counter()
-    for thing in mine:
-        if thing.kind in _QUOTA_OF:
-            total[_QUOTA_OF[thing.kind]] += 1
-        if thing.kind == "Volume":
-            total["gigabytes"] += thing.facts["size"]
-        if thing.kind == "SecGroup":
+    for resource in mine:
+        if resource.kind in _QUOTA_OF:
+            total[_QUOTA_OF[resource.kind]] += 1
+        if resource.kind == "Volume":
+            total["gigabytes"] += resource.properties["size"]
+        if resource.kind == "SecGroup":
             total["security group rules"] += EGRESS_RULES
-        flavor = flavors.get(thing.facts.get("flavorName", ""))
+        flavor = flavors.get(resource.properties.get("flavorName", ""))
         if flavor:
             total["cores"] += flavor.vcpus
             total["ram (MB)"] += flavor.ram
@@ -243,8 +279,8 @@ def exceeded(
 
     Args:
         needed: by quota, for the whole stack.
-        has: what the stack has of that already.
-        free: by quota, what is free and what the limit is; no entry where there is none.
+        has: by quota, allocated to the stack already.
+        free: by quota, the free amount and the limit; no entry where there is no limit.
     """
     sentences = []
     for quota, (left, limit) in free.items():
@@ -258,7 +294,7 @@ def exceeded(
 
 
 def _free(cloud: Connection) -> dict[str, tuple[int, int]]:
-    """What is free of each quota and its limit; quotas without limit are left out."""
+    """The free amount and the limit of each quota; quotas without limit are left out."""
     compute = cloud.compute.get_limits().absolute
     volumes = cloud.block_storage.get_limits().absolute
     network = cloud.network.get_quota(str(cloud.current_project_id), details=True)

@@ -1,7 +1,7 @@
-"""Mending a stack after a run that was cut short: a killed command line, an API that went down.
+"""Recovery of a stack after an interrupted run: a killed command line, an API that went down.
 
-What was asked for and never heard of again may be in the cloud without the engine's knowing.
-Nothing depends on it, as the engine could not go on from there; so it is removed, and made anew.
+A request without an answer may have created a resource that the engine did not record. Nothing
+depends on it, as the engine could not go on from there; so it is removed and created again.
 """
 
 import os
@@ -11,94 +11,98 @@ from pathlib import Path
 
 from openstack.connection import Connection
 
-from infra.audit import audit, orphans
-from infra.cloud import Thing, remove, survey
+from infra.cloud import CloudResource, list_resources, remove
+from infra.drift import compare, find_orphans
 from infra.errors import InfraError
 from infra.state import State, pulumi, read
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 LOCKED = "locked by"
-"""What the engine says when another run holds the stack, or held it when it died."""
+"""In the engine's output when another run holds the stack's lock, or left it behind."""
 
 
 def remove_orphans(
-    cloud: Connection, stack: str, things: Iterable[Thing], state: State, say: Say
+    cloud: Connection, stack: str, resources: Iterable[CloudResource], state: State, report: Report
 ) -> bool:
-    """Remove what the engine made and does not know; whether there was any.
+    """Remove resources that the engine created and did not record; whether there were any.
 
     Args:
         cloud: of the stack.
         stack: its name.
-        things: what is in the cloud. What another run makes meanwhile must not look like an
-            orphan: either there can be none, or these were listed before the state was read.
+        resources: of the project. What another run creates meanwhile must not look like an
+            orphan: either there is no other run, or these were listed before the state was read.
         state: of the stack.
-        say: who is told.
+        report: receives a line on each step.
 
     Raises:
-        InfraError: these are no leavings of a run, but a stack that another state knows.
+        InfraError: these belong to a running stack that another state records.
         CloudError: the cloud refused.
     """
-    found = orphans(stack, audit(stack, things, state))
-    _refuse_a_stack_in_use(stack, found)
-    for thing in found:
-        say(f"removing {thing.kind} {thing.name} ({thing.id}), left over from a run cut short")
-    remove(cloud, found)
-    return bool(found)
+    orphans = find_orphans(stack, compare(stack, resources, state))
+    _refuse_stack_in_use(stack, orphans)
+    for orphan in orphans:
+        report(f"removing {orphan.kind} {orphan.name} ({orphan.id}), left by an interrupted run")
+    remove(cloud, orphans)
+    return bool(orphans)
 
 
-def _refuse_a_stack_in_use(stack: str, found: Iterable[Thing]) -> None:
+def _refuse_stack_in_use(stack: str, orphans: Iterable[CloudResource]) -> None:
     """An unknown server that carries volumes was not left by a run: a run goes on from there."""
-    servers = {thing.id: thing.name for thing in found if thing.kind == "Instance"}
-    attached = [thing.id.split("/")[0] for thing in found if thing.kind == "VolumeAttach"]
+    servers = {orphan.id: orphan.name for orphan in orphans if orphan.kind == "Instance"}
+    attached = [
+        resource.id.split("/")[0] for resource in orphans if resource.kind == "VolumeAttach"
+    ]
     in_use = sorted({servers[server] for server in attached if server in servers})
     if in_use:
         raise InfraError(
-            f"stack {stack}: {', '.join(in_use)} runs with its volumes, but Pulumi's state knows "
-            "nothing of it: look whether PULUMI_BACKEND_URL is the right one; if that state is "
-            f"lost, `fab sweep --stack {stack}` removes all but data volumes, and `fab up` makes "
-            "the rest anew"
+            f"stack {stack}: {', '.join(in_use)} runs with its volumes, but is not in Pulumi's "
+            "state: check whether PULUMI_BACKEND_URL is the right one; if that state is lost, "
+            f"`fab sweep --stack {stack}` removes all but data volumes, and `fab up` creates the "
+            "rest again"
         )
 
 
-def recover(cloud: Connection, stack: str, say: Say) -> None:
-    """Make a stack fit for the next run of the engine.
+def recover(cloud: Connection, stack: str, report: Report) -> None:
+    """Repair a stack so that the next run of the engine can go on.
 
     Raises:
         InfraError: another run is going on, or the cloud or Pulumi refused.
     """
-    things = survey(cloud)
+    resources = list_resources(cloud)
     state = read(stack)
-    if state.interrupted or audit(stack, things, state).missing:
-        say(f"stack {stack}: an earlier run was cut short, or something is gone; mending it")
-        _look_again(stack, say)  # which takes the lock: a run that goes on is left in peace
-        failed = [one for one in things if one.label == stack and one.facts.get("started") is False]
+    if state.interrupted or compare(stack, resources, state).missing:
+        report(f"stack {stack}: an earlier run was interrupted, or something is gone; repairing it")
+        _refresh(stack, report)  # which takes the lock: a run that goes on is not disturbed
+        own = [resource for resource in resources if resource.label == stack]
+        failed = [server for server in own if server.properties.get("started") is False]
         if failed:
-            say(f"removing {', '.join(one.name for one in failed)}, which never started")
+            names = ", ".join(server.name for server in failed)
+            report(f"removing {names}, which never started")
             remove(cloud, failed)
-            _look_again(stack, say)
-    remove_orphans(cloud, stack, things, state, say)
+            _refresh(stack, report)
+    remove_orphans(cloud, stack, resources, state, report)
 
 
-def _look_again(stack: str, say: Say) -> None:
-    """Let the engine know what there is, and forget what it was about to do."""
-    refresh = ("refresh", "--stack", stack, "--yes", "--skip-preview", "--clear-pending-creates")
+def _refresh(stack: str, report: Report) -> None:
+    """Update the engine's state from the cloud, and clear its pending operations."""
+    command = ("refresh", "--stack", stack, "--yes", "--skip-preview", "--clear-pending-creates")
     try:
-        pulumi(*refresh)
+        pulumi(*command)
     except InfraError as error:
         if LOCKED not in str(error):
             raise
-        drop_dead_locks(stack, str(error), say)
-        pulumi(*refresh)
+        drop_dead_locks(stack, str(error), report)
+        pulumi(*command)
 
 
-def drop_dead_locks(stack: str, complaint: str, say: Say) -> None:
-    """Drop the locks of runs on this machine that are no more.
+def drop_dead_locks(stack: str, complaint: str, report: Report) -> None:
+    """Drop the locks of runs on this machine that have ended.
 
     Args:
         stack: its name.
-        complaint: what the engine said of the locks.
-        say: who is told.
+        complaint: the engine's message about the locks.
+        report: receives a line on each step.
 
     Raises:
         InfraError: a run is going on, here or elsewhere.
@@ -106,7 +110,7 @@ def drop_dead_locks(stack: str, complaint: str, say: Say) -> None:
     holders = re.findall(r"created by \S+@(\S+) \(pid (\d+)\)", complaint)
     if not holders or any(_alive(*holder) for holder in holders):
         raise InfraError(f"stack {stack} is in use by another run: {complaint.strip()}")
-    say(f"stack {stack}: dropping the lock of a run that is no more")
+    report(f"stack {stack}: dropping the lock of a run that has ended")
     pulumi("cancel", "--stack", stack, "--yes")
 
 

@@ -1,17 +1,19 @@
-"""A stack's configuration: read, typed and validated before anything is made.
+"""A stack's configuration: read, typed and validated before anything is created.
 
-All wrong values are told at once, each with its key and what would be right.
+All wrong values are reported at once, each with its key and what would be right.
+`python -m infra.settings` prints the JSON schema, for editors that check a file as it is written.
 """
 
-import ipaddress
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Self
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from infra.errors import RefusedError
 from infra.kinds import KEPT_VOLUMES, KINDS
@@ -19,89 +21,170 @@ from infra.kinds import KEPT_VOLUMES, KINDS
 PROJECT = "cbm"
 """The project's name in Pulumi.yaml, and the namespace of our keys."""
 
+PREPARED = "prepared"
+"""The value of `image` that means the newest image that `fab image` made and that fits."""
+
 MAX_GB = 65536
-DNS = ("9.9.9.9", "149.112.112.112")
-
-T = TypeVar("T")
-_REQUIRED: Any = object()
+DOCKER_POOLS = (IPv4Network("172.20.0.0/14"), IPv4Network("172.24.0.0/14"))
+"""Where roles docker and swarm take the addresses of containers from."""
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Hosts that are alike.
-
-    Attributes:
-        name: of the pool, and in its hosts' names.
-        kinds: what each of its hosts is, in the order of `KINDS`.
-        flavor: by name.
-        count: how many hosts.
-    """
-
-    name: str
-    kinds: tuple[str, ...]
-    flavor: str
-    count: int
+def _checked_public_key(text: str) -> str:
+    algorithm = r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+)"
+    if not re.fullmatch(algorithm + r" AAAA[A-Za-z0-9+/]+={0,3}( [^\n]*)?", text):
+        raise ValueError(text)
+    return text
 
 
-@dataclass(frozen=True)
-class Disk:
+def _checked_operators(networks: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
+    """Each network once, in whatever spellings it is named."""
+    if any(network.prefixlen < 8 for network in networks):
+        raise ValueError(networks)
+    return tuple(dict.fromkeys(networks))
+
+
+def _checked_cidr(network: IPv4Network) -> IPv4Network:
+    if not network.is_private or not 16 <= network.prefixlen <= 24:
+        raise ValueError(network)
+    if any(network.overlaps(pool) for pool in DOCKER_POOLS):
+        pools = " and ".join(map(str, DOCKER_POOLS))
+        raise PydanticCustomError(
+            "docker_pool",
+            "{network} overlaps {pools}, where Docker's networks get their addresses; "
+            "give another, such as 10.20.0.0/24",
+            {"network": str(network), "pools": pools},
+        )
+    return network
+
+
+def _checked_kinds(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds in the order of `KINDS`."""
+    if any(kind not in KINDS for kind in kinds) or len(set(kinds)) != len(kinds):
+        raise ValueError(kinds)
+    return tuple(kind for kind in KINDS if kind in kinds)
+
+
+Text = Annotated[str, Field(strict=True, pattern=r"\S")]
+Gigabytes = Annotated[int, Field(strict=True, ge=1, le=MAX_GB)]
+PoolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+
+
+class _Section(BaseModel):
+    """A mapping of the configuration; a field's description says what would be right."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class HostPool(_Section):
+    """Hosts that are alike."""
+
+    kinds: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_checked_kinds)] = Field(
+        description=f"a list of {', '.join(KINDS)}"
+    )
+    flavor: Text = Field(description="the name of a flavor")
+    count: int = Field(1, strict=True, ge=0, le=1000, description="a whole number from 0 to 1000")
+
+
+class VolumeSpec(_Section):
     """The size and the type of a volume; without a type it is the cloud's default."""
 
-    size_gb: int
-    type: str | None
+    size_gb: Gigabytes = Field(description=f"whole gigabytes from 1 to {MAX_GB}")
+    type: Text | None = Field(None, description="the name of a volume type")
 
 
-@dataclass(frozen=True)
-class Network:
-    """The stack's private network and the provider's networks it meets.
+class VolumeSpecs(_Section):
+    """The volumes of hosts, by what they are for."""
 
-    Attributes:
-        cidr: of the private network.
-        external: name of the network that floating IPs come from.
-        eodata: name of the provider's network with the scenes' archive, if it has one.
-        dns: the name servers that hosts are told.
-    """
-
-    cidr: ipaddress.IPv4Network
-    external: str
-    eodata: str | None
-    dns: tuple[str, ...]
+    database: VolumeSpec = Field(description="size_gb and type")
+    backup: VolumeSpec = Field(description="size_gb and type")
+    cache: VolumeSpec | None = Field(None, description="size_gb and type")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All that a stack's configuration says.
+class NetworkSettings(_Section):
+    """The stack's private network and the provider's networks that it is connected to."""
 
-    Attributes:
-        stack: the stack's name, a Member State's or a region's.
-        image: by name, for all hosts.
-        public_key: the operators' ssh key, as in an authorized_keys file.
-        operators: networks that may reach the bastion's ssh.
-        pools: kinds of host; each kind is in one pool at most.
-        disks: by volume (`database`, `backup`, and `cache` if workers have one).
-        network: see `Network`.
-        zone: availability zone of the hosts; the cloud's default without.
-        volume_zone: availability zone of the volumes; the cloud's default without.
-        domain: the name under which users reach the appliance.
-        bucket: the container of backups off the volumes.
-    """
+    cidr: Annotated[IPv4Network, AfterValidator(_checked_cidr)] = Field(
+        description="a private IPv4 network of /16 to /24, such as 10.20.0.0/24"
+    )
+    external: Text = Field(description="the name of the network of floating IPs")
+    eodata: Text | None = Field(None, description="the name of the provider's data network")
+    dns: tuple[IPv4Address, ...] = Field(
+        (IPv4Address("9.9.9.9"), IPv4Address("149.112.112.112")),
+        min_length=1,
+        description="a list of IPv4 addresses of name servers",
+    )
 
-    stack: str
-    image: str
-    public_key: str
-    operators: tuple[str, ...]
-    pools: tuple[Pool, ...]
-    disks: Mapping[str, Disk]
-    network: Network
-    zone: str | None
-    volume_zone: str | None
-    domain: str | None
-    bucket: str | None
+
+class StackSettings(_Section):
+    """The configuration of a stack."""
+
+    stack: str = Field(
+        pattern=r"^[a-z][a-z0-9]{1,15}$",
+        description="2 to 16 lower-case letters and digits, such as nl",
+    )
+    image: Text = Field(
+        description="the name of an image, such as 'Debian 12', or `prepared`, with base_image"
+    )
+    base_image: Text | None = Field(
+        None, description="the name of the image that prepared images are made from"
+    )
+    public_key: Annotated[str, AfterValidator(_checked_public_key)] = Field(
+        description="the text of an OpenSSH public key, such as that of ~/.ssh/id_ed25519.pub"
+    )
+    operators: Annotated[
+        tuple[IPv4Network, ...], Field(min_length=1), AfterValidator(_checked_operators)
+    ] = Field(
+        description="a list of IPv4 networks of operators, such as [192.0.2.0/24]; "
+        "the world is none"
+    )
+    hosts: Annotated[Mapping[PoolName, HostPool], Field(min_length=1)] = Field(
+        description="pools of hosts, named with a-z and 0-9; see infra/README.md"
+    )
+    volumes: VolumeSpecs = Field(description="database and backup")
+    network: NetworkSettings = Field(description="cidr and external")
+    availability_zone: Text | None = Field(None, description="the name of a zone of hosts")
+    volume_zone: Text | None = Field(None, description="the name of a zone of volumes")
+    domain: str | None = Field(
+        None,
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$",
+        description="a domain name, such as cbm.example.org",
+    )
+    bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        description="3 to 63 of a-z, 0-9, '.', '-'",
+    )
 
     @property
     def prefix(self) -> str:
         """What the names of all of the stack's resources begin with."""
         return prefix(self.stack)
+
+    @property
+    def base(self) -> str:
+        """The name of the image that hosts begin with where no prepared one fits."""
+        return self.base_image or self.image
+
+    @property
+    def disks(self) -> dict[str, VolumeSpec]:
+        """The configured volumes, by what they are for."""
+        specs = {name: getattr(self.volumes, name) for name in (*KEPT_VOLUMES, "cache")}
+        return {name: spec for name, spec in specs.items() if spec}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = [*_misplaced_kinds(self.hosts), *_crowded_pools(self.hosts, self.network.cidr)]
+        if (self.image == PREPARED) != bool(self.base_image):
+            problems.append(_BASE_IMAGE)
+        if problems:
+            raise PydanticCustomError("inconsistent", "{text}", {"text": "\n".join(problems)})
+        return self
+
+
+_BASE_IMAGE = (
+    "base_image: give the name of an image, such as 'Debian 12', where image is `prepared`, "
+    "and only there"
+)
 
 
 def prefix(stack: str) -> str:
@@ -109,7 +192,31 @@ def prefix(stack: str) -> str:
     return f"{PROJECT}-{stack}"
 
 
-def read(stack: str, folder: Path = Path()) -> Settings:
+def _misplaced_kinds(hosts: Mapping[str, HostPool]) -> Iterator[str]:
+    for name, kind in KINDS.items():
+        pools = {key: pool for key, pool in hosts.items() if name in pool.kinds}
+        if len(pools) > 1:
+            keys = ", ".join(f"hosts.{key}" for key in pools)
+            yield f"{keys}: {name} is in each; give it to one pool"
+        if not pools and kind.required:
+            yield f"hosts: none has kind {name}; add it to a pool's kinds"
+        for key, pool in pools.items():
+            if pool.count != 1 and not kind.many:
+                yield f"hosts.{key}.count: {pool.count} of kind {name}; there must be 1"
+
+
+def _crowded_pools(hosts: Mapping[str, HostPool], cidr: IPv4Network) -> Iterator[str]:
+    room = cidr.num_addresses - 1
+    for name, pool in hosts.items():
+        first = KINDS[pool.kinds[0]].first_address
+        if first + pool.count > room:
+            yield (
+                f"hosts.{name}.count: {pool.count} do not fit into network.cidr {cidr}; "
+                f"give at most {room - first} or a larger network"
+            )
+
+
+def read(stack: str, folder: Path = Path()) -> StackSettings:
     """The settings in a stack's file, Pulumi.<stack>.yaml.
 
     Raises:
@@ -122,24 +229,24 @@ def read(stack: str, folder: Path = Path()) -> Settings:
         values = (yaml.safe_load(path.read_text()) or {}).get("config") or {}
     except (yaml.YAMLError, AttributeError) as error:
         raise RefusedError(path.name, [f"this is not a stack's YAML file: {error}"]) from error
-    return validated(stack, _ours(values))
+    return validate(stack, _own_keys(values))
 
 
-def from_engine(stack: str, values: Mapping[str, str]) -> Settings:
-    """The settings as Pulumi's engine hands them over: all text, with JSON for what has parts.
+def from_engine(stack: str, values: Mapping[str, str]) -> StackSettings:
+    """The settings as Pulumi's engine passes them: text, or JSON for what has parts.
 
     Raises:
         RefusedError: they are not right.
     """
-    return validated(stack, {key: _decoded(text) for key, text in _ours(values).items()})
+    return validate(stack, {key: _decode(text) for key, text in _own_keys(values).items()})
 
 
-def _ours(values: Mapping[str, Any]) -> dict[str, Any]:
+def _own_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     space = f"{PROJECT}:"
     return {key[len(space) :]: value for key, value in values.items() if key.startswith(space)}
 
 
-def _decoded(text: Any) -> Any:
+def _decode(text: Any) -> Any:
     if not isinstance(text, str) or not text.startswith(("{", "[")):
         return text
     try:
@@ -148,7 +255,18 @@ def _decoded(text: Any) -> Any:
         return text
 
 
-def validated(stack: str, values: Mapping[str, Any]) -> Settings:
+def with_count(settings: StackSettings, pool: str, count: object) -> StackSettings:
+    """The settings with another number of hosts in a pool.
+
+    Raises:
+        RefusedError: so many do not fit.
+    """
+    values = settings.model_dump(mode="json", exclude={"stack"}, exclude_none=True)
+    values["hosts"][pool]["count"] = count
+    return validate(settings.stack, values)
+
+
+def validate(stack: str, values: Mapping[str, Any]) -> StackSettings:
     """The settings of a stack.
 
     Args:
@@ -158,212 +276,68 @@ def validated(stack: str, values: Mapping[str, Any]) -> Settings:
     Raises:
         RefusedError: with every problem that these values have.
     """
-    problems: list[str] = []
-    if not re.fullmatch(r"[a-z][a-z0-9]{1,15}", stack):
-        problems.append(
-            f"stack name {stack!r}: give 2 to 16 lower-case letters and digits, such as nl"
-        )
-    root = _Section("", values, problems)
-    settings = Settings(
-        stack=stack,
-        image=root.get("image", _text, "the name of an image, such as 'Debian 12'"),
-        public_key=root.get("public_key", _public_key, _PUBLIC_KEY),
-        operators=root.get("operators", _operators, _OPERATORS),
-        pools=_pools(root.section("hosts")),
-        disks=_disks(root.section("volumes")),
-        network=_network(root.section("network")),
-        zone=root.get("availability_zone", _text, "the name of a zone of hosts", None),
-        volume_zone=root.get("volume_zone", _text, "the name of a zone of volumes", None),
-        domain=root.get("domain", _domain, "a domain name, such as cbm.example.org", None),
-        bucket=root.get("bucket", _bucket, "3 to 63 of a-z, 0-9, '.', '-'", None),
+    whole = {"volumes": {}, "network": {}, "hosts": {}} | _without_nulls(values) | {"stack": stack}
+    try:
+        return StackSettings.model_validate(whole)
+    except ValidationError as error:
+        problems = [line for detail in error.errors() for line in _sentences(detail, whole)]
+        subject = f"configuration of stack {stack}"
+        raise RefusedError(subject, list(dict.fromkeys(problems))) from error
+
+
+def _sentences(error: ErrorDetails, whole: Mapping[str, Any]) -> Sequence[str]:
+    """What is wrong, with the key and what would be right."""
+    if error["type"] == "inconsistent":
+        return error["msg"].splitlines()
+    steps = [str(step) for step in error["loc"] if step != "[key]"]
+    path = steps[: _DEPTH.get(steps[0], 1)]
+    return [f"{'.'.join(path)}: {_advice(error, path, whole)}"]
+
+
+def _advice(error: ErrorDetails, path: Sequence[str], whole: Mapping[str, Any]) -> str:
+    section = _section(path[:-1])
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(sorted(section.model_fields.keys() - {"stack"}))
+        return f"no such key; there are {known}"
+    if error["type"] == "docker_pool":
+        return error["msg"]
+    if error["loc"][-1] == "[key]":
+        return "name a pool with a-z and 0-9, such as db"
+    if error["type"] in ("model_type", "mapping_type"):
+        return f"{error['input']!r} is wrong; give keys and values"
+    right = section.model_fields[path[-1]].description
+    value: Any = whole
+    for step in path:
+        value = value.get(step)
+    return (
+        f"is missing; give {right}" if value in (None, {}) else f"{value!r} is wrong; give {right}"
     )
-    root.nothing_else()
-    if not problems:
-        problems = _contradictions(settings)
-    if problems:
-        raise RefusedError(f"configuration of stack {stack}", problems)
-    return settings
 
 
-class _Section:
-    """A mapping within the configuration; what is wrong in it goes to `problems`."""
-
-    def __init__(self, place: str, values: Any, problems: list[str]) -> None:
-        self.place = place
-        self.problems = problems
-        self.values: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
-        self.known: set[str] = set()
-        if not isinstance(values, Mapping):
-            problems.append(f"{place.rstrip('.')}: {values!r} is wrong; give keys and values")
-
-    def get(
-        self, key: str, parse: Callable[[Any], T], right: str, default: Any = _REQUIRED
-    ) -> T | Any:
-        """The value of a key, parsed; None and a problem if it is wrong or missing."""
-        self.known.add(key)
-        value = self.values.get(key)
-        if value is None:
-            if default is _REQUIRED:
-                self.problems.append(f"{self.place}{key}: is missing; give {right}")
-            return None if default is _REQUIRED else default
-        try:
-            return parse(value)
-        except (TypeError, ValueError):
-            self.problems.append(f"{self.place}{key}: {value!r} is wrong; give {right}")
-            return None
-
-    def section(self, key: str) -> "_Section":
-        """The mapping under a key."""
-        self.known.add(key)
-        return _Section(f"{self.place}{key}.", self.values.get(key) or {}, self.problems)
-
-    def nothing_else(self) -> None:
-        """Refuse keys that nobody asked for: they are misspelt."""
-        for key in self.values:
-            if key not in self.known:
-                known = ", ".join(sorted(self.known))
-                self.problems.append(f"{self.place}{key}: no such key; there are {known}")
+_DEPTH: Mapping[str, int] = {"hosts": 3, "volumes": 3, "network": 2}
+"""How many steps lead to a value, where it is not one; further steps lead into the value."""
 
 
-def _pools(hosts: _Section) -> tuple[Pool, ...]:
-    pools = tuple(_pool(hosts.section(str(name)), str(name)) for name in hosts.values)
-    if not pools:
-        hosts.problems.append("hosts: is missing; give pools of hosts, see infra/README.md")
-    return pools
+def _section(path: Sequence[str]) -> type[_Section]:
+    """The model of the mapping at a path."""
+    match path:
+        case ["hosts", _]:
+            return HostPool
+        case ["volumes"]:
+            return VolumeSpecs
+        case ["volumes", _]:
+            return VolumeSpec
+        case ["network"]:
+            return NetworkSettings
+    return StackSettings
 
 
-def _pool(section: _Section, name: str) -> Pool:
-    if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
-        section.problems.append(f"{section.place[:-1]}: name a pool with a-z and 0-9, such as db")
-    pool = Pool(
-        name=name,
-        kinds=section.get("kinds", _kinds, f"a list of {', '.join(KINDS)}") or (),
-        flavor=section.get("flavor", _text, "the name of a flavor"),
-        count=section.get("count", _whole(0, 1000), "a whole number from 0 to 1000", 1),
-    )
-    section.nothing_else()
-    return pool
+def _without_nulls(values: Any) -> Any:
+    """The values without keys that are left empty, which count as missing."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: _without_nulls(value) for key, value in values.items() if value is not None}
 
 
-def _disks(volumes: _Section) -> Mapping[str, Disk]:
-    wanted = [*KEPT_VOLUMES, *(["cache"] if "cache" in volumes.values else [])]
-    disks = {name: _disk(volumes.section(name)) for name in wanted}
-    volumes.known.add("cache")
-    volumes.nothing_else()
-    return disks
-
-
-def _disk(section: _Section) -> Disk:
-    size = section.get("size_gb", _whole(1, MAX_GB), f"whole gigabytes from 1 to {MAX_GB}")
-    disk = Disk(size, section.get("type", _text, "the name of a volume type", None))
-    section.nothing_else()
-    return disk
-
-
-def _network(section: _Section) -> Network:
-    network = Network(
-        cidr=section.get("cidr", _cidr, _CIDR),
-        external=section.get("external", _text, "the name of the network of floating IPs"),
-        eodata=section.get("eodata", _text, "the name of the provider's data network", None),
-        dns=section.get("dns", _addresses, "a list of IPv4 addresses of name servers", DNS),
-    )
-    section.nothing_else()
-    return network
-
-
-def _contradictions(settings: Settings) -> list[str]:
-    """What is wrong with values that are each right for themselves."""
-    problems = []
-    for name, kind in KINDS.items():
-        pools = [pool for pool in settings.pools if name in pool.kinds]
-        keys = ", ".join(f"hosts.{pool.name}" for pool in pools)
-        if len(pools) > 1:
-            problems.append(f"{keys}: {name} is in each; give it to one pool")
-        if not pools and kind.required:
-            problems.append(f"hosts: none has kind {name}; add it to a pool's kinds")
-        problems += [
-            f"hosts.{pool.name}.count: {pool.count} of kind {name}; there must be 1"
-            for pool in pools
-            if pool.count != 1 and not kind.many
-        ]
-    return problems + _crowded(settings)
-
-
-def _crowded(settings: Settings) -> list[str]:
-    room = settings.network.cidr.num_addresses - 1
-    return [
-        f"hosts.{pool.name}.count: {pool.count} do not fit into network.cidr "
-        f"{settings.network.cidr}; give at most {room - first} or a larger network"
-        for pool in settings.pools
-        if (first := KINDS[pool.kinds[0]].first_address) + pool.count > room
-    ]
-
-
-_PUBLIC_KEY = "the text of an OpenSSH public key, such as that of ~/.ssh/id_ed25519.pub"
-_OPERATORS = "a list of IPv4 networks of operators, such as [192.0.2.0/24]; the world is none"
-_CIDR = "a private IPv4 network of /16 to /24, such as 10.20.0.0/24"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(value)
-    return value
-
-
-def _matching(pattern: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        raise ValueError(value)
-    return value
-
-
-def _public_key(value: Any) -> str:
-    kinds = r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+)"
-    return _matching(kinds + r" AAAA[A-Za-z0-9+/]+={0,3}( [^\n]*)?", _text(value).strip())
-
-
-def _domain(value: Any) -> str:
-    return _matching(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}", value)
-
-
-def _bucket(value: Any) -> str:
-    return _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value)
-
-
-def _whole(least: int, most: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(value)
-        return value
-
-    return parse
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(value)
-    return value
-
-
-def _kinds(value: Any) -> tuple[str, ...]:
-    named = _list(value)
-    if any(name not in KINDS for name in named) or len(set(named)) != len(named):
-        raise ValueError(value)
-    return tuple(kind for kind in KINDS if kind in named)
-
-
-def _addresses(value: Any) -> tuple[str, ...]:
-    return tuple(str(ipaddress.IPv4Address(_text(one))) for one in _list(value))
-
-
-def _operators(value: Any) -> tuple[str, ...]:
-    networks = [ipaddress.IPv4Network(_text(one)) for one in _list(value)]
-    if any(network.prefixlen < 8 for network in networks):
-        raise ValueError(value)
-    return tuple(str(network) for network in networks)
-
-
-def _cidr(value: Any) -> ipaddress.IPv4Network:
-    network = ipaddress.IPv4Network(_text(value))
-    if not network.is_private or not 16 <= network.prefixlen <= 24:
-        raise ValueError(value)
-    return network
+if __name__ == "__main__":
+    print(json.dumps(StackSettings.model_json_schema(), indent=2))  # noqa: T201 - its output

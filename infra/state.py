@@ -1,4 +1,4 @@
-"""What Pulumi's engine knows of a stack: resources, outputs, what an interrupted run left."""
+"""Pulumi's state of a stack: resources, outputs, and whether a run was interrupted."""
 
 import json
 import subprocess
@@ -10,14 +10,14 @@ from infra.errors import InfraError
 
 
 @dataclass(frozen=True)
-class Resource:
-    """A resource of the cloud in the state.
+class StateResource:
+    """A resource as the state records it.
 
     Attributes:
         kind: the last part of its type, such as `Instance`.
         id: in the cloud.
-        inputs: what the program asked for, by the SDK's property names.
-        outputs: what the cloud made of it, likewise.
+        inputs: properties that the program declares, by the SDK's names.
+        outputs: properties that the cloud reported, likewise.
     """
 
     urn: str
@@ -37,12 +37,12 @@ class State:
     """A stack's state.
 
     Attributes:
-        resources: those that are in the cloud as far as the engine knows.
+        resources: those that the engine has created and not deleted.
         outputs: the stack's outputs.
-        interrupted: an earlier run left operations unfinished, or things half made.
+        interrupted: an earlier run left operations or resources unfinished.
     """
 
-    resources: tuple[Resource, ...] = ()
+    resources: tuple[StateResource, ...] = ()
     outputs: Mapping[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
@@ -62,23 +62,25 @@ def read(stack: str) -> State:
 
 
 def parse(export: Mapping[str, Any]) -> State:
-    """The state that `pulumi stack export` printed."""
+    """The state in the output of `pulumi stack export`."""
     deployment = export.get("deployment") or {}
-    everything = deployment.get("resources") or []
-    resources = tuple(_resource(one) for one in everything if one.get("custom") and one.get("id"))
+    records = deployment.get("resources") or []
+    resources = tuple(
+        _resource(record) for record in records if record.get("custom") and record.get("id")
+    )
     stack: Mapping[str, Any] = next(
-        (one for one in everything if one["type"] == "pulumi:pulumi:Stack"), {}
+        (record for record in records if record["type"] == "pulumi:pulumi:Stack"), {}
     )
     return State(
-        tuple(one for one in resources if one.urn.count("pulumi:providers:") == 0),
+        tuple(resource for resource in resources if "pulumi:providers:" not in resource.urn),
         stack.get("outputs") or {},
         bool(deployment.get("pending_operations"))
-        or any(one.get("initErrors") for one in everything),
+        or any(record.get("initErrors") for record in records),
     )
 
 
-def _resource(record: Mapping[str, Any]) -> Resource:
-    return Resource(
+def _resource(record: Mapping[str, Any]) -> StateResource:
+    return StateResource(
         record["urn"],
         record["type"].rsplit(":", 1)[-1],
         record.get("id", ""),
@@ -88,7 +90,7 @@ def _resource(record: Mapping[str, Any]) -> Resource:
 
 
 def pulumi(*arguments: str) -> str:
-    """Run Pulumi's command line and return what it printed.
+    """The output of a command of Pulumi's.
 
     Raises:
         InfraError: it failed, or is not installed.
@@ -103,6 +105,6 @@ def pulumi(*arguments: str) -> str:
     except FileNotFoundError as error:
         raise InfraError("pulumi is not on PATH: install it with `make tools`") from error
     if ran.returncode != 0:
-        said = (ran.stderr or ran.stdout).strip() or "it gave no reason"
-        raise InfraError(f"pulumi {' '.join(arguments[:2])}: {said}")
+        reason = (ran.stderr or ran.stdout).strip() or "it gave no reason"
+        raise InfraError(f"pulumi {' '.join(arguments[:2])}: {reason}")
     return ran.stdout

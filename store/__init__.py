@@ -1,1 +1,1 @@
-"""The kernel: what is known (scenes, parcels, signatures) and where it is kept."""
+"""The kernel: scenes, parcels and signatures, in the database and the object store."""

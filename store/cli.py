@@ -1,15 +1,18 @@
-"""`cbm-store`: the schema, campaigns, parcels, and what the API tells beside signatures."""
+"""`cbm-store`: the schema, campaigns, parcels, weather, markers and cost."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from store import db, schema
-from store.command import Program
+from store.command import CliGroup
+from store.cost import publish_ledger
+from store.dump import dump_aoi
 from store.errors import CallerError
 from store.markers import import_markers
 from store.parcels import campaigns
@@ -34,10 +37,19 @@ _MARKERS_EXAMPLE = """\b
 Example:
   cbm-store markers import mowing.csv --aoi nl --year 2024
 """
+_DUMP_EXAMPLES = """\b
+Examples:
+  cbm-store dump nl nl.sql.gz
+  zcat nl.sql.gz | psql --single-transaction --set ON_ERROR_STOP=1 --dbname new
+"""
+_COST_EXAMPLE = """\b
+Example:
+  cbm-store cost publish < ledger.json
+"""
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
-@click.group(cls=Program)
+@click.group(cls=CliGroup)
 def main() -> None:
     """Keep the store: its schema, campaigns and parcels.
 
@@ -47,15 +59,31 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would be applied.")
+@click.option("--dry-run", is_flag=True, help="List the missing migrations, apply none.")
 def migrate(dry_run: bool) -> None:
     """Bring the database to this version's schema; safe to repeat."""
     conn = db.connect("cbm-store migrate")
-    found = schema.pending(conn) if dry_run else schema.migrate(conn)
-    for migration in found:
+    applied = schema.pending(conn) if dry_run else schema.migrate(conn)
+    for migration in applied:
         click.echo(f"{'would apply' if dry_run else 'applied'} {migration.name}")
-    if not found:
+    if not applied:
         click.echo("the schema is up to date")
+
+
+@main.command(epilog=_DUMP_EXAMPLES)
+@click.argument("aoi")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def dump(aoi: str, file: Path) -> None:
+    """Write all that the database knows of AOI into FILE, a gzipped script for psql.
+
+    Campaigns, parcels, the catalogue's scenes that concern them, work, signatures, histograms and
+    markers, as they are at one moment; workers and readers need not wait. Not in it: users, tokens,
+    weather, the scenes' files. It holds personal data, so that only you may read the file. Load it
+    into a new database after `cbm-store migrate`.
+    """
+    conn = db.connect("cbm-store dump")
+    report = dump_aoi(conn, aoi.lower(), file, lambda part: click.echo(f"{part} ...", err=True))
+    click.echo(f"{file}, {report}")
 
 
 def _of_campaign(command: Callable[..., None]) -> Callable[..., None]:
@@ -90,7 +118,7 @@ def create(
     aoi: str, year: int, ptype: str, start: datetime | None, end: datetime | None, buffer_m: float
 ) -> None:
     """Make an empty campaign."""
-    made = campaigns.create(
+    campaign = campaigns.create(
         db.connect("cbm-store campaign create"),
         aoi,
         year,
@@ -100,24 +128,25 @@ def create(
         buffer_m,
     )
     click.echo(
-        f"made {made.name}: scenes from {made.start} to {made.end}, buffer {made.buffer_m:g} m"
+        f"made {campaign.name}: scenes from {campaign.start} to {campaign.end}, "
+        f"buffer {campaign.buffer_m:g} m"
     )
 
 
 @campaign.command(name="list")
 def list_() -> None:
-    """List all campaigns with what they hold."""
+    """List all campaigns with their numbers of parcels, scenes and signatures."""
     conn = db.connect("cbm-store campaign list")
-    listed = campaigns.find_all(conn)
+    known = campaigns.find_all(conn)
     click.echo(
         f"{'campaign':<20}{'state':<8}{'from':<12}{'to':<12}{'buffer m':>9}{'EPSG':>7}"
         f"{'parcels':>12}{'scenes':>9}{'signatures':>15}"
     )
-    for found in listed:
-        held = campaigns.contents(conn, found)
+    for campaign in known:
+        held = campaigns.contents(conn, campaign)
         click.echo(
-            f"{found.name:<20}{found.state:<8}{found.start!s:<12}{found.end!s:<12}"
-            f"{found.buffer_m:>9g}{found.srid or '-':>7}"
+            f"{campaign.name:<20}{campaign.state:<8}{campaign.start!s:<12}{campaign.end!s:<12}"
+            f"{campaign.buffer_m:>9g}{campaign.srid or '-':>7}"
             f"{held.parcels:>12,}{held.scenes:>9,}{held.signatures:>15,}"
         )
 
@@ -127,28 +156,28 @@ def list_() -> None:
 def close(aoi: str, year: int, ptype: str) -> None:
     """Let no further scene join and no parcel change; all data stay."""
     conn = db.connect("cbm-store campaign close")
-    found = campaigns.find(conn, aoi, year, ptype)
-    campaigns.close(conn, found)
-    click.echo(f"closed {found.name}")
+    campaign = campaigns.find(conn, aoi, year, ptype)
+    campaigns.close(conn, campaign)
+    click.echo(f"closed {campaign.name}")
 
 
 @campaign.command()
 @_of_campaign
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Erase without a prompt.")
 def drop(aoi: str, year: int, ptype: str, yes: bool) -> None:
     """Erase a campaign: parcels, signatures, views and queue. There is no way back."""
     conn = db.connect("cbm-store campaign drop")
-    found = campaigns.find(conn, aoi, year, ptype)
-    held = campaigns.contents(conn, found)
+    campaign = campaigns.find(conn, aoi, year, ptype)
+    held = campaigns.contents(conn, campaign)
     lost = (
-        f"{found.name} with {held.parcels:,} parcels and {held.signatures:,} signatures "
+        f"{campaign.name} with {held.parcels:,} parcels and {held.signatures:,} signatures "
         f"of {held.scenes:,} scenes"
     )
     if not yes and click.prompt(f"This erases {lost}. Type its name to go on", err=True) != (
-        found.name
+        campaign.name
     ):
-        raise CallerError(f"that is not the name, {found.name} stays")
-    campaigns.drop(conn, found)
+        raise CallerError(f"that is not the name, {campaign.name} stays")
+    campaigns.drop(conn, campaign)
     click.echo(f"dropped {lost}")
 
 
@@ -160,17 +189,30 @@ def parcels() -> None:
 @parcels.command(name="import", epilog=_IMPORT_EXAMPLES)
 @click.argument("file", type=click.Path(path_type=Path))
 @_of_campaign
-@click.option("--id-column", help="Holds the agency's parcel id [the layer's feature id].")
+@click.option(
+    "--id-column",
+    "id_columns",
+    multiple=True,
+    help="Holds the agency's parcel id; may be given again for ids of several columns, which are "
+    "joined by a hyphen [the layer's feature id].",
+)
 @click.option("--crop-column", help="Holds the crop's name.")
 @click.option("--crop-code-column", help="Holds the crop's code.")
+@click.option(
+    "--keep",
+    "kept",
+    multiple=True,
+    help="A further column to keep, in the column attributes of the parcels; may be given again.",
+)
+@click.option("--keep-all", is_flag=True, help="Keep all columns: none may be of a person.")
 @click.option("--layer", help="Needed where several layers hold polygons.")
 @click.option("--crs", help="Of the coordinates, if the file states none or a wrong one.")
 @click.option("--encoding", help="Of a shapefile's texts, if it states none or a wrong one.")
-@click.option("--dry-run", is_flag=True, help="Report what would happen, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Report the result, write nothing.")
 @click.option(
     "--accept-losses",
     is_flag=True,
-    help="Go on although no id is known yet and all signatures would be lost.",
+    help="Go on although no id is known yet and all signatures are lost.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, all cases in it.")
 def import_(
@@ -178,9 +220,11 @@ def import_(
     aoi: str,
     year: int,
     ptype: str,
-    id_column: str | None,
+    id_columns: tuple[str, ...],
     crop_column: str | None,
     crop_code_column: str | None,
+    kept: tuple[str, ...],
+    keep_all: bool,
     layer: str | None,
     crs: str | None,
     encoding: str | None,
@@ -195,16 +239,17 @@ def import_(
     signatures; one that changed or is no longer there loses them.
     """
     conn = db.connect("cbm-store parcels import")
-    found = campaigns.find(conn, aoi, year, ptype)
+    campaign = campaigns.find(conn, aoi, year, ptype)
     with _bar() as progress:
         report = import_parcels(
             conn,
-            found,
+            campaign,
             file,
             layer,
-            id_column,
+            id_columns,
             crop_column,
             crop_code_column,
+            kept=None if keep_all else kept,
             crs=crs,
             encoding=encoding,
             dry_run=dry_run,
@@ -237,7 +282,7 @@ def weather() -> None:
 @weather.command(name="import", epilog=_WEATHER_EXAMPLE)
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
 def import_weather_(files: tuple[Path, ...]) -> None:
-    """Keep the weather in CSV or NetCDF files; what is known of a point and day is replaced.
+    """Keep the weather in CSV or NetCDF files; earlier values of a point and day are replaced.
 
     A CSV has the columns lon, lat, date and some of tmin, tmax, tmean (degrees Celsius) and prec
     (mm). A NetCDF file has some of these variables by day, or ERA5's mn2t, mx2t, t2m and tp.
@@ -255,7 +300,7 @@ def markers() -> None:
 @markers.command(name="import", epilog=_MARKERS_EXAMPLE)
 @click.argument("file", type=click.Path(path_type=Path))
 @_of_campaign
-@click.option("--replace", is_flag=True, help="Forget all other markers of the campaign.")
+@click.option("--replace", is_flag=True, help="Delete all other markers of the campaign.")
 def import_markers_(file: Path, aoi: str, year: int, ptype: str, replace: bool) -> None:
     """Keep a CSV file's markers: all of them, or none.
 
@@ -263,6 +308,24 @@ def import_markers_(file: Path, aoi: str, year: int, ptype: str, replace: bool) 
     date_end, value_1, value_2, value_3, practice. A repeated import replaces.
     """
     conn = db.connect("cbm-store markers import")
-    found = campaigns.find(conn, aoi, year, ptype)
-    count = import_markers(conn, found, file, replace=replace)
-    click.echo(f"{count} markers of {found.name}")
+    campaign = campaigns.find(conn, aoi, year, ptype)
+    count = import_markers(conn, campaign, file, replace=replace)
+    click.echo(f"{count} markers of {campaign.name}")
+
+
+@main.group()
+def cost() -> None:
+    """Publish what the appliance costs."""
+
+
+@cost.command(epilog=_COST_EXAMPLE)
+@click.argument("file", type=click.File("rb"), default="-")
+def publish(file: BinaryIO) -> None:
+    """Show operators a cost ledger on the status page, instead of the one before.
+
+    FILE, by default the standard input, is JSON as `fab cost --as-json` prints it; `fab cost
+    --publish` calls this command.
+    """
+    ledger = publish_ledger(db.connect("cbm-store cost publish"), file.read())
+    amount = f"{ledger.year['all']:,.0f} {ledger.currency} a year"
+    click.echo(f"published: {ledger.title}, {ledger.parcels:,} parcels, {amount}")

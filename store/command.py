@@ -1,4 +1,4 @@
-"""What the command lines of all programs share: errors end in one sentence, logs in one form."""
+"""Command lines of all programs: errors end in one sentence, logs have one form."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ import click
 from store.errors import CbmError, Fault
 
 
-class Program(click.Group):
+class CliGroup(click.Group):
     """A click group whose commands end foreseeable errors in a sentence, not a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:

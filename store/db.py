@@ -1,15 +1,18 @@
 """The door to PostgreSQL: connections, transactions, parameters, COPY. No other psycopg2 import.
 
-Where the database is and who asks comes from libpq's PG* variables alone.
+The database and the login come from libpq's PG* variables alone.
 """
 
 import hashlib
+import os
 import queue
 import select
+import socket
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import IO, Any, Protocol, TypeVar
 
 import psycopg2
 import psycopg2.errors
@@ -18,32 +21,71 @@ from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, AsIs
 from psycopg2.extras import Json, NamedTupleCursor, execute_values
 
-from store.errors import ConfigError, DatabaseError
+from store.errors import ConfigError, DatabaseError, LockedError, RefusedValueError
 
 __all__ = [
     "Connection",
     "Json",
+    "Name",
     "Params",
     "Pool",
+    "change_tables",
     "compose",
     "connect",
     "copy_binary",
     "copy_csv",
+    "dsn",
     "execute",
+    "fetch_all",
+    "fetch_batches",
+    "fetch_one",
+    "fetch_prepared",
     "insert_many",
-    "one",
-    "prepared_rows",
-    "rows",
+    "join",
+    "savepoint",
     "transaction",
 ]
 
+ResultT = TypeVar("ResultT")
 Params = Sequence[Any] | dict[str, Any] | None
 Statement = str | sql.Composable
+Name = str | tuple[str, ...] | list[str] | sql.Composable
+"""A name or names to quote, or a part of a statement."""
 
 _AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
+_REFUSED = (
+    psycopg2.DataError,
+    psycopg2.IntegrityError,
+    psycopg2.InternalError,
+    ValueError,  # psycopg2's own, of texts with the character NUL
+)
+_UNFIT = (
+    psycopg2.errors.NumericValueOutOfRange,
+    psycopg2.errors.DatetimeFieldOverflow,
+    psycopg2.errors.StringDataRightTruncation,
+    psycopg2.errors.InvalidTextRepresentation,
+    psycopg2.errors.CheckViolation,
+)
+"""Values that no column takes."""
+
+_LOCK_MS = 300
+_LOCK_PAUSE_S = 1.0
+_CHANGE_S = 2400.0
+"""Longer than any stream of the API lasts."""
+
+_BREAK_S = 5.0
+"""How long a COPY that is broken off may take to notice it."""
+
 _PREPARED_MOST = 100
 """Statements that a connection keeps; plans of wide ones take some 100 KB each in the server."""
+
+
+class ByteSink(Protocol):
+    """Takes bytes, as files do that are open for writing."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take some; return how many."""
 
 
 class Connection(psycopg2.extensions.connection):
@@ -53,6 +95,21 @@ class Connection(psycopg2.extensions.connection):
         """As psycopg2's."""
         super().__init__(*args, **kwargs)
         self.prepared: set[str] = set()
+
+
+_DSN_WORDS = {
+    "PGHOST": "host",
+    "PGPORT": "port",
+    "PGUSER": "user",
+    "PGPASSWORD": "password",
+    "PGDATABASE": "dbname",
+}
+
+
+def dsn(variables: Mapping[str, str]) -> str:
+    """The connection string of libpq's variables, for programs that have several logins."""
+    words = {word: variables[name] for name, word in _DSN_WORDS.items() if name in variables}
+    return psycopg2.extensions.make_dsn(**words)
 
 
 def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> Connection:
@@ -74,7 +131,11 @@ def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> 
             options=options,
             connect_timeout=10,
             client_encoding="UTF8",
+            # A server that went away without a word is noticed within two minutes.
             keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=120_000,
             cursor_factory=NamedTupleCursor,
             connection_factory=Connection,
         )
@@ -159,6 +220,58 @@ def transaction(conn: Connection) -> Iterator[None]:
         execute(conn, "COMMIT")
 
 
+@contextmanager
+def savepoint(conn: Connection) -> Iterator[None]:
+    """Run a block inside a transaction that may fail on its own.
+
+    Raises:
+        RefusedValueError: the database refuses a value; what the block did is undone, and the
+            transaction goes on.
+    """
+    execute(conn, "SAVEPOINT block")
+    try:
+        yield
+    except RefusedValueError:
+        execute(conn, "ROLLBACK TO SAVEPOINT block")
+        raise
+    except _REFUSED as error:
+        execute(conn, "ROLLBACK TO SAVEPOINT block")
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RefusedValueError(f"the database refuses it: {first}") from error
+    execute(conn, "RELEASE SAVEPOINT block")
+
+
+def change_tables(
+    conn: Connection, change: Callable[[], ResultT], within_s: float = _CHANGE_S
+) -> ResultT:
+    """The result of a change of tables, made as one transaction as soon as nobody is in its way.
+
+    A statement that waits for the lock of a table holds up all later ones that only want to read
+    it. So this waits for moments alone, and tries again.
+
+    Args:
+        conn: an open connection, outside of a transaction.
+        change: runs its statements on the connection; may be called several times.
+        within_s: how long to try, seconds.
+
+    Raises:
+        LockedError: others held what it needs for all that time.
+    """
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            with transaction(conn):
+                execute(conn, f"SET LOCAL lock_timeout = '{_LOCK_MS}ms'")
+                return change()
+        except LockedError as error:
+            if time.monotonic() > until:
+                raise LockedError(
+                    f"tables were in use for {within_s:g} s without a pause, by a long download "
+                    f"perhaps: try again later ({error})"
+                ) from error
+            time.sleep(_LOCK_PAUSE_S)
+
+
 def execute(conn: Connection, statement: Statement, params: Params = None) -> int:
     """Run a statement and return the number of rows it touched."""
     with _translated(), conn.cursor() as cursor:
@@ -166,14 +279,14 @@ def execute(conn: Connection, statement: Statement, params: Params = None) -> in
         return int(cursor.rowcount)
 
 
-def rows(conn: Connection, statement: Statement, params: Params = None) -> list[Any]:
+def fetch_all(conn: Connection, statement: Statement, params: Params = None) -> list[Any]:
     """Return all rows of a query as named tuples."""
     with _translated(), conn.cursor() as cursor:
         cursor.execute(statement, params)
         return list(cursor.fetchall())
 
 
-def prepared_rows(
+def fetch_prepared(
     conn: Connection, statement: Statement, types: Mapping[str, str], params: Mapping[str, Any]
 ) -> list[Any]:
     """Return all rows of a query whose plan the server keeps for this connection.
@@ -202,17 +315,39 @@ def prepared_rows(
         return list(cursor.fetchall())
 
 
-def one(conn: Connection, statement: Statement, params: Params = None) -> Any:
+def fetch_one(conn: Connection, statement: Statement, params: Params = None) -> Any:
     """Return the first row of a query as a named tuple, or None."""
     with _translated(), conn.cursor() as cursor:
         cursor.execute(statement, params)
         return cursor.fetchone()
 
 
+def fetch_batches(
+    conn: Connection, statement: Statement, params: Params, rows: int
+) -> Iterator[list[Any]]:
+    """The rows of a query in lists of some, so that neither side holds all of them.
+
+    Each list has `statement_timeout` for itself. The transaction ends with the last list, or when
+    the iterator is closed.
+
+    Args:
+        conn: an open connection, for this alone until the end.
+        statement: the query.
+        params: its values.
+        rows: of a list.
+    """
+    with transaction(conn):
+        cursor = sql.SQL("DECLARE batches NO SCROLL CURSOR FOR ")
+        query = sql.SQL(statement) if isinstance(statement, str) else statement
+        execute(conn, cursor + query, params)
+        while batch := fetch_all(conn, f"FETCH {rows:d} FROM batches"):
+            yield batch
+
+
 def insert_many(
     conn: Connection,
     statement: Statement,
-    values: Sequence[Sequence[Any]],
+    values: Iterable[Sequence[Any]],
     template: str | None = None,
     page_size: int = 1000,
 ) -> None:
@@ -245,26 +380,40 @@ def copy_binary(
         return int(cursor.rowcount)
 
 
+def copy_text(conn: Connection, query: Statement, file: ByteSink, params: Params = None) -> int:
+    """Write a query's rows into a file in PostgreSQL's text COPY format; return their number."""
+    with _translated(), conn.cursor() as cursor:
+        select = cursor.mogrify(query, params).decode()
+        cursor.copy_expert(f"COPY ({select}) TO STDOUT", file, size=1 << 20)
+        return int(cursor.rowcount)
+
+
 def copy_csv(
-    conn: Connection, query: Statement, params: Params = None, *, header: bool = True
+    conn: Connection,
+    query: Statement,
+    params: Params = None,
+    *,
+    header: bool = True,
+    within_s: float = 1800,
 ) -> Generator[bytes, None, None]:
     """Stream a query's rows as CSV, in pieces of some 64 KiB, as they are taken.
 
-    The server's COPY pushes, whoever iterates pulls: a thread stands between them and waits when
-    nobody pulls. Ended before the last row, the connection is closed.
+    The server's COPY pushes and the caller pulls: a thread stands between them and waits for the
+    caller. If the caller ends before the last row, the connection is closed.
 
     Args:
         conn: an open connection, for this alone until the end.
         query: the rows wanted.
         params: its values.
         header: with the columns' names first.
+        within_s: for all rows, the caller's own time included, seconds.
 
     Raises:
-        DatabaseError: the database went away, or took too long.
+        DatabaseError: the database went away, or it and the caller took too long.
     """
     with _translated(), conn.cursor() as cursor:
         select = cursor.mogrify(query, params).decode()
-    outlet = _Outlet()
+    outlet = _Outlet(time.monotonic() + within_s)
     statement = f"COPY ({select}) TO STDOUT WITH (FORMAT csv, HEADER {str(header).lower()})"
     pushing = threading.Thread(target=_push, args=(conn, statement, outlet), daemon=True)
     pushing.start()
@@ -273,18 +422,34 @@ def copy_csv(
             yield from outlet.pieces()
     except BaseException:
         outlet.stopped.set()
+        _break_off(conn, pushing)
+        raise
+
+
+def _break_off(conn: Connection, pushing: threading.Thread) -> None:
+    """End a COPY and its connection within seconds, whatever state server and network are in."""
+
+    def cancel() -> None:
         with suppress(*_AWAY):
             conn.cancel()
-        pushing.join()
+
+    # Cancelling opens a connection of its own, which may hang where the server does.
+    threading.Thread(target=cancel, daemon=True).start()
+    pushing.join(_BREAK_S)
+    if pushing.is_alive():
+        with suppress(OSError), socket.socket(fileno=os.dup(conn.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        pushing.join(_BREAK_S)
+    if not pushing.is_alive():
         conn.close()
-        raise
 
 
 class _Outlet:
     """What COPY writes into, and others take out of, in pieces."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float) -> None:
         self.stopped = threading.Event()
+        self._until = until
         self._piece = bytearray()
         self._ready: queue.Queue[bytes | Exception | None] = queue.Queue(8)
 
@@ -300,7 +465,7 @@ class _Outlet:
 
     def put(self, piece: bytes | Exception | None) -> None:
         """Wait for a place, unless nobody takes any more."""
-        while not self.stopped.is_set():
+        while not self.stopped.is_set() and time.monotonic() < self._until:
             try:
                 self._ready.put(piece, timeout=0.2)
             except queue.Full:
@@ -309,10 +474,16 @@ class _Outlet:
         raise BrokenPipeError("nobody takes the rows")
 
     def pieces(self) -> Iterator[bytes]:
-        while (piece := self._ready.get()) is not None:
+        while (piece := self._next()) is not None:
             if isinstance(piece, Exception):
                 raise piece
             yield piece
+
+    def _next(self) -> bytes | Exception | None:
+        try:
+            return self._ready.get(timeout=max(0.0, self._until - time.monotonic()))
+        except queue.Empty:
+            raise DatabaseError("the rows were not all there and taken in time") from None
 
 
 def _push(conn: Connection, statement: str, outlet: _Outlet) -> None:
@@ -326,19 +497,28 @@ def _push(conn: Connection, statement: str, outlet: _Outlet) -> None:
             outlet.put(error)
 
 
-def compose(template: str, **names: str | tuple[str, ...] | list[str]) -> sql.Composed:
+def compose(template: str, **names: Name) -> sql.Composed:
     """Put identifiers into a statement, quoted: str and tuple as (qualified) name, list as names.
+
+    What was composed before is put in as it is.
 
     Example:
         compose("SELECT {cols} FROM {table}", cols=["pid", "code"], table=("nl", "parcels"))
     """
 
-    def quoted(name: str | tuple[str, ...] | list[str]) -> sql.Composable:
+    def quoted(name: Name) -> sql.Composable:
+        if isinstance(name, sql.Composable):
+            return name
         if isinstance(name, list):
             return sql.SQL(", ").join(sql.Identifier(part) for part in name)
         return sql.Identifier(*([name] if isinstance(name, str) else name))
 
     return sql.SQL(template).format(**{key: quoted(name) for key, name in names.items()})
+
+
+def join(parts: Iterable[sql.Composable]) -> sql.Composed:
+    """Composed parts of a statement with commas between them."""
+    return sql.SQL(", ").join(parts)
 
 
 @contextmanager
@@ -352,9 +532,15 @@ def _translated() -> Iterator[None]:
             f"{str(error).strip().splitlines()[0]}: "
             "has the schema been applied (cbm-store migrate)?"
         ) from error
-    except (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable) as error:
+    except psycopg2.errors.LockNotAvailable as error:
+        raise LockedError(f"others hold a lock: {str(error).strip()}") from error
+    except psycopg2.errors.QueryCanceled as error:
         raise DatabaseError(f"the database took too long: {str(error).strip()}") from error
     except psycopg2.errors.DeadlockDetected as error:
         raise DatabaseError("another transaction was in the way of this one: try again") from error
+    except _UNFIT as error:
+        raise RefusedValueError(
+            f"the database cannot hold a value: {str(error).strip()}"
+        ) from error
     except _AWAY as error:
         raise DatabaseError(f"the database went away: {str(error).strip()}") from error

@@ -5,6 +5,10 @@ Only the worker acts on the fault (retry, count, release); everybody else lets e
 
 from enum import Enum
 from typing import ClassVar
+from xml.etree.ElementTree import ParseError
+
+UNREADABLE_XML = (ParseError, LookupError, ValueError)
+"""What ElementTree raises: the last two where a document states an encoding that it cannot read."""
 
 
 class Fault(Enum):
@@ -15,7 +19,7 @@ class Fault(Enum):
     WORLD = "world"
     """Database, storage or network are away: try again later, blame nobody."""
     CALLER = "caller"
-    """The request cannot be met as asked: a wrong option, an unknown parcel."""
+    """The request cannot be met: a wrong option, an unknown parcel."""
     OURS = "ours"
     """A defect of this software."""
 
@@ -27,7 +31,7 @@ class CbmError(Exception):
 
 
 class CallerError(CbmError):
-    """What was asked for cannot be done as asked."""
+    """The request cannot be met as it stands."""
 
     fault = Fault.CALLER
 
@@ -41,11 +45,15 @@ class NotFoundError(CallerError):
 
 
 class ConflictError(CallerError):
-    """The request contradicts what is already stored."""
+    """The request contradicts the stored data."""
+
+
+class RefusedValueError(CallerError):
+    """The database refuses a value that it cannot store."""
 
 
 class ParcelFileError(CallerError):
-    """A parcel file cannot be imported as asked."""
+    """A parcel file cannot be imported with these options."""
 
 
 class ProductNameError(CallerError):
@@ -59,11 +67,25 @@ class SceneError(CbmError):
 
 
 class BandMissingError(SceneError):
-    """A band's file is not where the catalogue says; the scene may do without it."""
+    """A band's file is missing; the scene may do without it."""
 
 
 class MissingFactError(SceneError):
     """Neither the files of a scene nor its description state a fact that is needed."""
+
+
+class ImplausibleValueError(SceneError):
+    """A parcel has a value that its unit cannot have.
+
+    Attributes:
+        pid: the parcel.
+        number: of the parcel set, among those that are reduced.
+    """
+
+    def __init__(self, message: str, pid: int, number: int = 0) -> None:
+        """Say what is wrong, and of which parcel of which set."""
+        super().__init__(message)
+        self.pid, self.number = pid, number
 
 
 class UnitMismatchError(SceneError):
@@ -80,8 +102,16 @@ class DatabaseError(WorldError):
     """The database is away or refuses connections."""
 
 
+class LockedError(DatabaseError):
+    """Others hold what this needs in the database; later it is free."""
+
+
 class ObjectStoreError(WorldError):
     """The object store is away or refuses us."""
+
+
+class ReplacedError(ObjectStoreError):
+    """A file was replaced while it was read: what was read is neither the old one nor the new."""
 
 
 class LostLeaseError(CbmError):

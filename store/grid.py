@@ -1,5 +1,6 @@
 """A raster's grid as a value: CRS, resolution, origin and shape, and its zone-wide lattice."""
 
+import math
 from dataclasses import dataclass
 
 from store.errors import SceneError
@@ -27,8 +28,27 @@ class Lattice:
 
     @property
     def key(self) -> str:
-        """Text that names the lattice, fit for a file name."""
-        return f"{self.epsg}_{self.res_m:g}m_{self.x0_m:g}_{self.y0_m:g}"
+        """Text that names the lattice and no other, fit for a file name."""
+        return f"{self.epsg}_{self.res_m!r}m_{self.x0_m!r}_{self.y0_m!r}"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a raster lies that does not say so itself.
+
+    Attributes:
+        epsg: code of the projected CRS, metres.
+        west_m: x of its left edge, metres.
+        south_m: y of its bottom edge, metres.
+        east_m: x of its right edge, metres.
+        north_m: y of its top edge, metres.
+    """
+
+    epsg: int
+    west_m: float
+    south_m: float
+    east_m: float
+    north_m: float
 
 
 @dataclass(frozen=True)
@@ -65,9 +85,26 @@ class Grid:
             SceneError: the raster is rotated, sheared, south-up or has oblong pixels.
         """
         a, b, c, d, e, f = transform
+        if not all(map(math.isfinite, transform)):
+            raise SceneError(f"its transform {transform} has parts that are no numbers")
         if b or d or a <= 0 or abs(a + e) > 1e-6 * a:
-            raise SceneError(f"not a north-up raster of square pixels: transform {transform}")
+            raise SceneError(
+                f"not a north-up raster of square pixels: transform {transform}; "
+                "warp it (gdalwarp -tr 10 10)"
+            )
         return cls(epsg, a, c, f, height_px, width_px)
+
+    @classmethod
+    def from_extent(cls, extent: Extent, height_px: int, width_px: int) -> "Grid":
+        """Build from the corners of a raster and its shape.
+
+        Raises:
+            SceneError: its pixels would not be square, or the corners are in another order.
+        """
+        across_m = (extent.east_m - extent.west_m) / width_px
+        down_m = (extent.north_m - extent.south_m) / height_px
+        transform = (across_m, 0.0, extent.west_m, 0.0, -down_m, extent.north_m)
+        return cls.from_transform(extent.epsg, transform, height_px, width_px)
 
     @property
     def lattice(self) -> Lattice:

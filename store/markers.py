@@ -1,13 +1,12 @@
-"""Markers: what a detector found out about parcels, imported for the API to tell."""
+"""Markers: events that a detector reports of parcels, imported for the API."""
 
-import csv
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from store import db
+from store.delimited import DelimitedRow, open_rows
 from store.errors import CallerError
 from store.parcels.campaigns import Campaign
 
@@ -19,6 +18,11 @@ _STAGE = """
     SELECT campaign_id, code, marker, marker_type, date_start, date_main, date_end,
            value_1, value_2, value_3, practice
     FROM public.marker LIMIT 0"""
+
+_TWINS = """
+    SELECT code, marker, date_start FROM marker_read
+    GROUP BY code, marker, marker_type, date_start HAVING count(*) > 1
+    ORDER BY 1, 2, 3 LIMIT 1"""
 
 _STRANGERS = """
     SELECT DISTINCT code FROM marker_read
@@ -55,67 +59,56 @@ def import_markers(
         CallerError: the file cannot be read, names parcels that there are not, or one marker
             twice; nothing was kept.
     """
-    rows = list(_read(campaign, file))
-    _refuse_twins(file, rows)
     with db.transaction(conn):
         db.execute(conn, _STAGE)
-        db.insert_many(conn, "INSERT INTO marker_read VALUES %s", rows)
+        db.insert_many(conn, "INSERT INTO marker_read VALUES %s", _read(campaign, file))
+        _refuse_twins(conn, file)
         _refuse_strangers(conn, campaign, file)
         if replace:
             db.execute(conn, "DELETE FROM public.marker WHERE campaign_id = %s", (campaign.id,))
-        db.execute(conn, _KEEP)
-    return len(rows)
+        return db.execute(conn, _KEEP)
 
 
 def _read(campaign: Campaign, file: Path) -> Iterator[tuple[Any, ...]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            columns = set(reader.fieldnames or ())
-            unknown = columns - {*_NEEDED, *_OTHERS}
-            if not set(_NEEDED) <= columns or unknown:
-                raise CallerError(
-                    f"{file} needs the columns {', '.join(_NEEDED)} and may have "
-                    f"{', '.join(_OTHERS)}; it has {', '.join(sorted(columns)) or 'none'}"
-                )
-            for number, line in enumerate(reader, 2):
-                yield campaign.id, *_row(file, number, line)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CallerError(f"cannot read {file}: {error}") from None
+    with open_rows(file) as (columns, rows):
+        if not set(_NEEDED) <= columns or columns - {*_NEEDED, *_OTHERS}:
+            raise CallerError(
+                f"{file} needs the columns {', '.join(_NEEDED)} and may have "
+                f"{', '.join(_OTHERS)}; it has {', '.join(sorted(columns)) or 'none'}"
+            )
+        for row in rows:
+            yield campaign.id, *_marker(row)
 
 
-def _row(file: Path, number: int, line: Mapping[str, str | None]) -> tuple[Any, ...]:
-    told = {name: (line.get(name) or "").strip() for name in (*_NEEDED, *_OTHERS)}
+def _marker(row: DelimitedRow) -> tuple[Any, ...]:
+    texts = {name: row.cells.get(name, "") for name in (*_NEEDED, *_OTHERS)}
     for name in _NEEDED:
-        if not told[name]:
-            raise CallerError(f"{file}, line {number}: {name} is empty")
+        if not texts[name]:
+            raise CallerError(f"{row.place}: {name} is empty")
     try:
         start, main, end = (
-            date.fromisoformat(told[name]) if told[name] else None
+            date.fromisoformat(texts[name]) if texts[name] else None
             for name in ("date_start", "date_main", "date_end")
         )
-        values = [float(told[name]) if told[name] else None for name in _OTHERS[3:6]]
     except ValueError as error:
-        raise CallerError(f"{file}, line {number}: {error}") from None
+        raise CallerError(f"{row.place}: {error}") from None
+    values = [row.number(name) for name in _OTHERS[3:6]]
     if start and end and end < start:
-        raise CallerError(f"{file}, line {number}: it ends before it starts")
-    if not all(value is None or math.isfinite(value) for value in values):
-        raise CallerError(f"{file}, line {number}: a value is not finite")
-    names = (told["code"], told["marker"], told["marker_type"])
-    return (*names, start, main, end, *values, told["practice"] or None)
+        raise CallerError(f"{row.place}: it ends before it starts")
+    names = (texts["code"], texts["marker"], texts["marker_type"])
+    return (*names, start, main, end, *values, texts["practice"] or None)
 
 
-def _refuse_twins(file: Path, rows: list[tuple[Any, ...]]) -> None:
-    seen = set()
-    for row in rows:
-        if row[:5] in seen:
-            raise CallerError(f"{file} has a marker twice: {row[1]}, {row[2]}, from {row[4]}")
-        seen.add(row[:5])
+def _refuse_twins(conn: db.Connection, file: Path) -> None:
+    if twin := db.fetch_one(conn, _TWINS):
+        raise CallerError(
+            f"{file} has a marker twice: {twin.code}, {twin.marker}, from {twin.date_start}"
+        )
 
 
 def _refuse_strangers(conn: db.Connection, campaign: Campaign, file: Path) -> None:
     statement = db.compose(_STRANGERS, parcels=(campaign.aoi, "parcels"))
-    missing = [row.code for row in db.rows(conn, statement, (campaign.id,))]
+    missing = [row.code for row in db.fetch_all(conn, statement, (campaign.id,))]
     if missing:
         few = ", ".join(map(repr, missing[:5])) + (" ..." if len(missing) > 5 else "")
         raise CallerError(f"{file}: {campaign.name} lacks {len(missing)} of its parcels: {few}")

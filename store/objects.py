@@ -1,21 +1,26 @@
-"""The object store: one small interface over a local folder and S3. Nobody else imports boto3.
+"""Objects in S3 and files in folders by their address; nobody else imports boto3 or botocore.
 
-S3 is addressed by boto3's own settings (AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_REGION, credentials
-or a role), always with the bucket in the path, as not every store resolves bucket names as host
-names. `gdal_options` says the same to GDAL, which reads rasters straight from the store.
+An address is s3://bucket/key or a path. S3 is reached by boto3's own settings (AWS_ENDPOINT_URL,
+AWS_CA_BUNDLE, AWS_REGION, credentials or a role), always with the bucket in the path, as not every
+store resolves bucket names as host names. `gdal_options` gives GDAL the same settings, as it reads
+rasters straight from the store.
+
+Every function on objects raises NotFoundError for what does not exist, CallerError for an address
+that cannot be one, and ObjectStoreError when the store is away or refuses us.
 """
 
 import io
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
-from urllib.request import url2pathname
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -24,257 +29,200 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from store.errors import CallerError, CbmError, ConfigError, NotFoundError, ObjectStoreError
 
-__all__ = ["LocalStore", "ObjectStore", "S3Store", "gdal_options", "gdal_path", "open_store"]
+__all__ = [
+    "StoredObject",
+    "check_range",
+    "fetch_object",
+    "gdal_options",
+    "gdal_path",
+    "get_range",
+    "get_version_range",
+    "list_folders",
+    "list_objects",
+    "object_exists",
+    "put_object",
+    "read_object",
+]
 
 _CONNECT_S = 5
 _READ_S = 30
 _ATTEMPTS = 3
 
+_GDALS_OWN = re.compile(r"/+vsi", re.IGNORECASE)
+"""How GDAL's names of files begin that are none: archives' members, web addresses ..."""
+
 _MISSING = {"404", "NoSuchBucket", "NoSuchKey", "NotFound"}
-_REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+_REFUSED = {
+    "401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken",
+    "InvalidToken", "TokenRefreshRequired",
+}  # fmt: skip
 _PARTIAL = ".partial-"
-
-
-class ObjectStore(Protocol):
-    """Objects by key. Keys use forward slashes and are relative to the store.
-
-    Every method raises NotFoundError for what does not exist, CallerError for a key that names
-    no place below the store, and ObjectStoreError when the store is away or refuses us.
-    """
-
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield all keys that begin with prefix, in the order of their characters."""
-
-    def get(self, key: str) -> bytes:
-        """Read a whole object."""
-
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """Read up to length (>= 1) bytes from start; fewer, or none, where the object ends."""
-
-    def put(self, key: str, source: Path | bytes) -> None:
-        """Write an object, replacing what was there; nobody ever sees half of it."""
-
-    def size(self, key: str) -> int:
-        """Size of an object in bytes."""
-
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-
-    def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
-
-    def uri(self, key: str) -> str:
-        """Where the object lies: an absolute path or s3://bucket/key, as BandSource.href."""
+_S3 = "s3://"
 
 
 @dataclass(frozen=True)
-class LocalStore:
-    """A folder as an object store; links that its owner laid inside are followed.
+class StoredObject:
+    """An object in a listing.
 
     Attributes:
-        root: the folder, absolute.
+        href: s3://bucket/key or an absolute path.
+        size_bytes: its size.
     """
 
-    root: Path
-
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield all keys that begin with prefix, in the order of their characters."""
-        with _local_errors(self.root):
-            if not self.root.is_dir():
-                raise NotFoundError(f"{self.root} is not a folder")
-        folder = prefix.rpartition("/")[0]
-        start = self._path(folder) if folder else self.root
-        if start.is_dir():
-            yield from (key for key in self._walk(start, ()) if key.startswith(prefix))
-
-    def _walk(self, folder: Path, above: tuple[Path, ...]) -> Iterator[str]:
-        with _local_errors(folder):
-            here = folder.resolve()
-            entries = [] if here in above else [(e, e.is_dir()) for e in folder.iterdir()]
-        # S3's order compares whole keys, where "/" follows "-" and ".".
-        for entry, is_dir in sorted(entries, key=lambda pair: pair[0].name + "/" * pair[1]):
-            if is_dir:
-                yield from self._walk(entry, (*above, here))
-            elif entry.is_file() and not entry.name.startswith(_PARTIAL):
-                yield entry.relative_to(self.root).as_posix()
-
-    def get(self, key: str) -> bytes:
-        """Read a whole object."""
-        path = self._path(key)
-        with _local_errors(path):
-            return path.read_bytes()
-
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """Read up to length (>= 1) bytes from start; fewer, or none, where the object ends."""
-        _check_range(start, length)
-        path = self._path(key)
-        with _local_errors(path), path.open("rb") as stream:
-            stream.seek(start)
-            return stream.read(length)
-
-    def put(self, key: str, source: Path | bytes) -> None:
-        """Write an object, replacing what was there; nobody ever sees half of it."""
-        path = self._path(key)
-        partial = path.with_name(_PARTIAL + secrets.token_hex(8))
-        with _local_errors(path), _reading(source) as stream:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                _write_through(partial, stream)
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-
-    def size(self, key: str) -> int:
-        """Size of an object in bytes."""
-        path = self._path(key)
-        with _local_errors(path):
-            if path.is_dir():
-                raise NotFoundError(f"{path} is a folder")
-            return path.stat().st_size
-
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-        return _exists(self, key)
-
-    def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
-        path = self._path(key)
-        with suppress(NotFoundError), _local_errors(path):
-            path.unlink()
-
-    def uri(self, key: str) -> str:
-        """Absolute path of the object."""
-        return str(self._path(key))
-
-    def _path(self, key: str) -> Path:
-        return self.root / _checked(key)
+    href: str
+    size_bytes: int
 
 
-@dataclass(frozen=True)
-class S3Store:
-    """A bucket, or the part of it below a prefix; safe to share between threads.
+def list_objects(place: str) -> Iterator[StoredObject]:
+    """Yield all objects below a place, in the order of their keys.
 
-    Attributes:
-        client: boto3's S3 client.
-        bucket: its name.
-        prefix: put before every key; empty or ending with a slash.
+    Args:
+        place: s3://bucket, s3://bucket/prefix (a whole folder: a/b does not list a/bc), or the
+            path of a folder; links in it are followed.
     """
-
-    client: Any
-    bucket: str
-    prefix: str = ""
-
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield all keys that begin with prefix, in the order of their characters."""
-        folder = prefix.rpartition("/")[0]
-        full = self.prefix + (_checked(folder) + prefix[len(folder) :] if folder else prefix)
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=full
-        )
-        with _s3_errors(f"s3://{self.bucket}/{full}"):
-            for page in pages:
-                keys = (item["Key"] for item in page.get("Contents", ()))
+    if not place.startswith(_S3):
+        yield from _list_folder(Path(place).absolute())
+        return
+    bucket, prefix = _split(place.rstrip("/"), key_needed=False)
+    pages = _client().get_paginator("list_objects_v2")
+    with _s3_errors(place):
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix and f"{prefix}/"):
+            for entry in page.get("Contents", ()):
                 # Some tools leave empty objects named like folders.
-                yield from (key[len(self.prefix) :] for key in keys if not key.endswith("/"))
-
-    def get(self, key: str) -> bytes:
-        """Read a whole object."""
-        return self._read(key)
-
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """Read up to length (>= 1) bytes from start; fewer, or none, where the object ends."""
-        _check_range(start, length)
-        return self._read(key, Range=f"bytes={start}-{start + length - 1}")
-
-    def _read(self, key: str, **options: str) -> bytes:
-        with _s3_errors(self.uri(key)):
-            try:
-                answer = self.client.get_object(**self._address(key), **options)
-            except ClientError as error:
-                if error.response["Error"]["Code"] in {"InvalidRange", "416"}:
-                    return b""
-                raise
-            body: bytes = answer["Body"].read()
-            return body
-
-    def put(self, key: str, source: Path | bytes) -> None:
-        """Write an object, replacing what was there; nobody ever sees half of it."""
-        transfer = TransferConfig(use_threads=False)
-        with _s3_errors(self.uri(key)), _local_errors(source), _reading(source) as stream:
-            self.client.upload_fileobj(stream, **self._address(key), Config=transfer)
-
-    def size(self, key: str) -> int:
-        """Size of an object in bytes."""
-        with _s3_errors(self.uri(key)):
-            return int(self.client.head_object(**self._address(key))["ContentLength"])
-
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-        return _exists(self, key)
-
-    def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
-        with _s3_errors(self.uri(key)):
-            self.client.delete_object(**self._address(key))
-
-    def uri(self, key: str) -> str:
-        """Address of the object as s3://bucket/key."""
-        return f"s3://{self.bucket}/{self.prefix}{_checked(key)}"
-
-    def _address(self, key: str) -> dict[str, str]:
-        return {"Bucket": self.bucket, "Key": self.prefix + _checked(key)}
+                if not entry["Key"].endswith("/"):
+                    yield StoredObject(f"{_S3}{bucket}/{entry['Key']}", int(entry["Size"]))
 
 
-def open_store(uri: str) -> ObjectStore:
-    """Open a folder (a path or file://) or a bucket (s3://bucket or s3://bucket/prefix).
+def list_folders(place: str) -> list[str]:
+    """Names of the folders directly in a place (as in `list_objects`), in their order."""
+    if not place.startswith(_S3):
+        with _local_errors(place):
+            return sorted(entry.name for entry in Path(place).iterdir() if entry.is_dir())
+    bucket, key = _split(place.rstrip("/"), key_needed=False)
+    prefix = key and f"{key}/"
+    pages = _client().get_paginator("list_objects_v2")
+    with _s3_errors(place):
+        found = [
+            entry["Prefix"]
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+            for entry in page.get("CommonPrefixes", ())
+        ]
+    return sorted(name.removeprefix(prefix).rstrip("/") for name in found)
 
-    Nothing is asked of S3 yet: a store that is away shows at the first use.
+
+def object_exists(href: str) -> bool:
+    """Whether there is such an object."""
+    try:
+        get_range(href, 0, 1)
+    except NotFoundError:
+        return False
+    return True
+
+
+def read_object(href: str) -> bytes:
+    """The content of an object."""
+    if href.startswith(_S3):
+        return _read_s3(href)
+    with _local_errors(href):
+        return Path(href).read_bytes()
+
+
+def get_range(href: str, start: int, length: int) -> bytes:
+    """Up to length (>= 1) bytes of an object from start; fewer, or none, where it ends."""
+    return get_version_range(href, start, length)[0]
+
+
+def get_version_range(href: str, start: int, length: int) -> tuple[bytes, str]:
+    """The bytes of `get_range`, and which version of the object they are of.
+
+    The version is '' where there are no bytes.
 
     Raises:
-        ConfigError: the address has another scheme or names no bucket.
+        ObjectStoreError: the store answers with other bytes.
     """
-    scheme, separator, rest = uri.partition("://")
-    if not separator and uri:
-        return LocalStore(Path(uri).absolute())
-    if scheme == "file" and rest.startswith("/"):
-        return LocalStore(Path(url2pathname(rest)).absolute())
-    bucket, _, prefix = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise ConfigError(f"{uri!r} is neither a path, file:///path nor s3://bucket/prefix")
-    prefix = prefix.strip("/")
-    return S3Store(_client(), bucket, prefix and f"{_checked(prefix)}/")
+    if start < 0 or length < 1:
+        raise CallerError(f"no bytes can be read from {start} for a length of {length}")
+    if href.startswith(_S3):
+        return _read_s3_range(href, start, length)
+    with _local_errors(href), Path(href).open("rb") as stream:
+        state = os.fstat(stream.fileno())
+        stream.seek(start)
+        return stream.read(length), f"{state.st_ino} {state.st_mtime_ns} {state.st_size}"
+
+
+def check_range(href: str, start: int, length: int, content_range: str | None) -> str:
+    """The size that a Content-Range tells; refuse an answer that is not of the bytes requested.
+
+    Stores and caches may ignore a range, or answer with another one (RFC 9110, 15.3.7).
+
+    Raises:
+        ObjectStoreError: it is not, or there is none.
+    """
+    found = re.match(r"bytes (\d+)-(\d+)/(.+)", content_range or "")
+    if found is None or int(found[1]) != start or int(found[2]) >= start + length:
+        raise ObjectStoreError(
+            f"{href}: bytes {start}-{start + length - 1} were requested, and the answer has "
+            f"{content_range or 'the whole'}: its server or a cache before it ignores ranges"
+        )
+    return found[3]
+
+
+def put_object(href: str, source: Path | bytes) -> None:
+    """Write an object, replacing what was there; no reader ever sees half of it.
+
+    Args:
+        href: s3://bucket/key or a path; missing folders are made.
+        source: a file, or the content.
+    """
+    if not href.startswith(_S3):
+        _put_file(Path(href), source)
+        return
+    bucket, key = _split(href)
+    transfer = TransferConfig(use_threads=False)
+    with _s3_errors(href), _local_errors(source), _open_source(source) as stream:
+        _client().upload_fileobj(stream, Bucket=bucket, Key=key, Config=transfer)
+
+
+def fetch_object(href: str, path: Path) -> None:
+    """Copy an object to a file, in pieces; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not href.startswith(_S3):
+        with _local_errors(href):
+            shutil.copyfile(href, path)
+        return
+    bucket, key = _split(href)
+    transfer = TransferConfig(use_threads=False)
+    with _s3_errors(href), _local_errors(path), path.open("wb") as out:
+        _client().download_fileobj(Bucket=bucket, Key=key, Fileobj=out, Config=transfer)
 
 
 def gdal_path(href: str) -> str:
-    """Say in GDAL's words where a raster lies.
+    """GDAL's name of a raster.
 
     Args:
-        href: absolute local path, s3://bucket/key, http(s)://host/path, or GDAL's own vrt:// for
-            a file that others say the place of.
+        href: absolute local path, s3://bucket/key or http(s)://host/path.
 
     Raises:
         ConfigError: it is something else.
     """
-    if href.startswith(("/", "vrt:///")):
+    if href.startswith("/") and not _GDALS_OWN.match(href):
         return href
     scheme, _, rest = href.partition("://")
     if scheme == "s3" and rest:
         return f"/vsis3/{rest}"
     if scheme in {"http", "https"} and rest:
-        # Web servers list no folders: GDAL would ask for each sidecar file there might be.
+        # Web servers list no folders: GDAL would probe for each sidecar file there might be.
         return f"/vsicurl?empty_dir=yes&url={quote(href, safe='')}"
     raise ConfigError(f"{href!r} is neither an absolute path nor an s3:// or https:// address")
 
 
 def gdal_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Say in GDAL's words where S3 is and how long to wait for it.
+    """GDAL's settings for S3: endpoint, region, certificates, timeouts.
 
-    From the environment alone: an endpoint in AWS_PROFILE's file is boto3's to know, not GDAL's.
-
-    Credentials are left out: GDAL looks for them in the same places as boto3 (environment,
-    AWS_PROFILE and its files, the instance's role), and rasterio refuses them as options. Only
-    the files' name it has to be told.
+    They come from the environment alone: GDAL does not read an endpoint in AWS_PROFILE's file, as
+    boto3 does. Credentials are left out: GDAL looks for them in the same places as boto3
+    (environment, AWS_PROFILE and its files, the instance's role), and rasterio refuses them as
+    options. It needs only the name of the files.
     """
     options = {
         "AWS_VIRTUAL_HOSTING": "FALSE",
@@ -298,18 +246,94 @@ def gdal_options(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     return options
 
 
+def _split(href: str, *, key_needed: bool = True) -> tuple[str, str]:
+    """Bucket and key of an s3:// address."""
+    bucket, _, key = href.removeprefix(_S3).partition("/")
+    odd = "\0" in key or any(part in {"", ".", ".."} for part in key.split("/"))
+    if not bucket or (odd if key else key_needed):
+        raise CallerError(
+            f"{href!r} is no address of an object: s3://bucket/key without empty, '.' or '..' parts"
+        )
+    return bucket, key
+
+
+def _read_s3(href: str) -> bytes:
+    bucket, key = _split(href)
+    with _s3_errors(href):
+        body: bytes = _client().get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body
+
+
+def _read_s3_range(href: str, start: int, length: int) -> tuple[bytes, str]:
+    bucket, key = _split(href)
+    span = f"bytes={start}-{start + length - 1}"
+    with _s3_errors(href):
+        try:
+            response = _client().get_object(Bucket=bucket, Key=key, Range=span)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"InvalidRange", "416"}:
+                return b"", ""
+            raise
+        with closing(response["Body"]) as body:  # of a whole file, never read
+            size = check_range(href, start, length, response.get("ContentRange"))
+            return body.read(), f"{response.get('ETag', '')} {size}"
+
+
+def _list_folder(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[StoredObject]:
+    """Files below a folder; a circle of links ends."""
+    with _local_errors(folder):
+        here = folder.resolve()
+        entries = [] if here in above else [(e, e.is_dir()) for e in folder.iterdir()]
+    # S3's order compares whole keys, where "/" follows "-" and ".".
+    for entry, is_dir in sorted(entries, key=lambda pair: pair[0].name + "/" * pair[1]):
+        if is_dir:
+            yield from _list_folder(entry, (*above, here))
+        elif entry.is_file() and not entry.name.startswith(_PARTIAL):
+            yield StoredObject(str(entry), entry.stat().st_size)
+
+
+def _put_file(path: Path, source: Path | bytes) -> None:
+    partial = path.with_name(_PARTIAL + secrets.token_hex(8))
+    with _local_errors(path), _open_source(source) as stream:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as out:
+                shutil.copyfileobj(stream, out, 1 << 20)
+                out.flush()
+                os.fsync(out.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _open_source(source: Path | bytes) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    else:
+        with source.open("rb") as stream:
+            yield stream
+
+
 def _client() -> Any:
+    """boto3's client for the settings as they are now; safe to share between threads."""
+    return _client_of(tuple(sorted(i for i in os.environ.items() if i[0].startswith("AWS_"))))
+
+
+@lru_cache(maxsize=4)
+def _client_of(settings: tuple[tuple[str, str], ...]) -> Any:
     config = Config(
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         s3={"addressing_style": "path"},
-        # Few stores besides AWS know the checksums that boto3 adds unasked since 1.36.
+        # Few stores besides AWS know the checksums that boto3 adds by itself since 1.36.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
     try:
-        session = boto3.session.Session(region_name=_region(os.environ))
+        session = boto3.session.Session(region_name=_region(dict(settings)))
         return session.client("s3", config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"the AWS_* settings cannot be used: {error}") from error
@@ -319,43 +343,8 @@ def _region(env: Mapping[str, str]) -> str | None:
     return env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or None
 
 
-def _checked(key: str) -> str:
-    if "\0" in key or any(part in {"", ".", ".."} for part in key.split("/")):
-        raise CallerError(f"{key!r} is no key: it has empty, '.' or '..' parts")
-    return key
-
-
-def _check_range(start: int, length: int) -> None:
-    if start < 0 or length < 1:
-        raise CallerError(f"no bytes can be read from {start} for a length of {length}")
-
-
-def _exists(store: ObjectStore, key: str) -> bool:
-    try:
-        store.size(key)
-    except NotFoundError:
-        return False
-    return True
-
-
 @contextmanager
-def _reading(source: Path | bytes) -> Iterator[BinaryIO]:
-    if isinstance(source, bytes):
-        yield io.BytesIO(source)
-    else:
-        with source.open("rb") as stream:
-            yield stream
-
-
-def _write_through(path: Path, stream: BinaryIO) -> None:
-    with path.open("xb") as out:
-        shutil.copyfileobj(stream, out, 1 << 20)
-        out.flush()
-        os.fsync(out.fileno())
-
-
-@contextmanager
-def _local_errors(path: Path | bytes) -> Iterator[None]:
+def _local_errors(path: Path | str | bytes) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

@@ -1,46 +1,36 @@
-"""CARD kinds and their bands; product names and what they say."""
+"""Product names, and the facts in them."""
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from store.errors import ProductNameError
-
-BANDS: dict[str, tuple[str, ...]] = {
-    "s2": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
-    "bs": ("VV", "VH"),
-    "c6": ("VV", "VH"),
-    "c12": ("VV", "VH"),
-}
-"""Bands with signatures, by CARD kind, in the order of the columns (0002_signatures.sql)."""
-
-SCL = "SCL"
-"""Sentinel-2's scene class band: counted as a histogram of its 12 classes, never averaged."""
-
-L2A, CARD_BS, GRD = "L2A", "CARD-BS", "GRD"
-"""Product levels; the coherence products are called CARD-COH6 and CARD-COH12."""
+from store.kinds import CARD_BS, GRD, INPUT_LEVELS, L2A, SLC, kind_of_level
 
 
 @dataclass(frozen=True)
 class Product:
-    """What a product name says.
+    """The facts in a product name.
 
     Attributes:
         reference: the name without path and .SAFE; a COG twin keeps its _COG.
-        kind: CARD kind the product is, or (GRD) is made into: s2, bs, c6 or c12.
-        level: L2A, CARD-BS, CARD-COH6, CARD-COH12 or GRD.
+        kind: CARD kind the product is, or is made into; of SLC c6, although with a predecessor of
+            1 or 12 days it becomes c1d or c12.
+        level: L2A, CARD-BS, CARD-COH1, CARD-COH6, CARD-COH12, GRD or SLC.
         platform: S2A, S1C ...
         sensing_start: of the datatake (S2) or slice (S1), whole seconds, UTC.
-        product_type: as folders of the archives are called: L2A, IW_GRDH_1S, CARD-BS ...
+        product_type: as folders of the archives are called: L2A, IW_GRDH_1S, IW_SLC__1S ...
         discriminator: tells products of one sensing apart: S2's production time, S1's four digits.
         acquisition: equal for all products of one overpass: S2's platform, datatake and relative
             orbit; S1's platform and absolute orbit. Coherence names carry no orbit: sensing start.
         baseline: processing baseline such as 05.09, '' where the name has none.
-        relative_orbit: relative orbit number, if known.
+        relative_orbit: relative orbit number, if known. Sentinel-1's is reckoned from the absolute
+            one; where a manifest or catalogue states it, that counts more.
         orbit_number: absolute orbit number (S1), if the name has one.
         tile: MGRS tile such as 32TMT (S2).
         produced_at: when the product was made (S2), UTC.
         cog: whether it is the _COG twin of a product.
+        sensing_stop: end of a Sentinel-1 slice, whole seconds, UTC.
     """
 
     reference: str
@@ -57,11 +47,12 @@ class Product:
     tile: str | None = None
     produced_at: datetime | None = None
     cog: bool = False
+    sensing_stop: datetime | None = None
 
     @property
     def is_card(self) -> bool:
         """Whether the product is analysis-ready as it is."""
-        return self.level != GRD
+        return self.level in kind_of_level(self.level).levels
 
 
 _TIME = r"\d{8}T\d{6}"
@@ -77,16 +68,23 @@ _S1 = re.compile(
 )
 _COHERENCE = re.compile(
     rf"(?P<platform>S1[A-D])_(?P<start>{_TIME})__1[A-D]__(?P<discriminator>{_TIME}_{_TIME})"
-    rf"_CARD-COH(?P<days>6|12)(?P<cog>_COG)?"
+    rf"_CARD-COH(?P<days>1|6|12)(?P<cog>_COG)?"
 )
 _ARCHIVE = re.compile(r"(?:\.(?:SAFE|zip|data|dim|tar))+$")
 _KNOWN = (
-    "expected an S2A-D MSIL2A, S1A-D IW_GRDH (with or without _CARD_BS) or S1A-D CARD-COH6/12 "
-    "product name"
+    "expected an S2A-D MSIL2A, S1A-D IW_GRDH (with or without _CARD_BS), S1A-D IW_SLC or "
+    "S1A-D CARD-COH1/6/12 product name"
 )
-# Absolute orbit in which each satellite began a repeat cycle of 175 orbits (relative orbit 1).
-# S1A and S1B: ESA's published relations; S1C: from catalogue entries that state both numbers.
-_FIRST_CYCLE_ORBIT = {"S1A": 73, "S1B": 27, "S1C": 172}
+# Absolute orbits in which each satellite began a repeat cycle of 175 orbits (relative orbit 1), by
+# the first day from which they count. S1A and S1B: ESA's published relations. S1C until June 2026:
+# from catalogue entries that state both numbers; S1C since, when it was moved along its orbit, and
+# S1D: isce-framework/isce2 pull requests 28123 and 28130.
+_FIRST_CYCLE_ORBITS: dict[str, tuple[tuple[datetime, int], ...]] = {
+    "S1A": ((datetime.min.replace(tzinfo=UTC), 73),),
+    "S1B": ((datetime.min.replace(tzinfo=UTC), 27),),
+    "S1C": ((datetime.min.replace(tzinfo=UTC), 172), (datetime(2026, 6, 24, tzinfo=UTC), 99)),
+    "S1D": ((datetime.min.replace(tzinfo=UTC), 42),),
+}
 _ORBITS_PER_CYCLE = 175
 
 
@@ -120,14 +118,16 @@ def key_prefixes(product: Product) -> tuple[str, ...]:
     """Where the product may lie in CDSE's bucket: the old and new layouts, ending in /.
 
     Collection-1 reprocessings (baseline 05.00) have folders of their own; Sentinel-1 GRD moved
-    from SAR/GRD to SAR/IW_GRDH_1S, and its COG twins lie in SAR/IW_GRDH_1S-COG.
+    from SAR/GRD to SAR/IW_GRDH_1S, and its COG twins lie in SAR/IW_GRDH_1S-COG; SLC likewise from
+    SAR/SLC to SAR/IW_SLC__1S.
     """
     day = f"{product.sensing_start:%Y/%m/%d}/{product.reference}"
     if product.level == L2A:
         collections = ["L2A_N0500", "L2A"] if product.baseline == "05.00" else ["L2A"]
         return tuple(f"Sentinel-2/MSI/{folder}/{day}.SAFE/" for folder in collections)
-    if product.level == GRD:
-        folders = [f"{product.product_type}-COG"] if product.cog else [product.product_type, "GRD"]
+    if product.level in INPUT_LEVELS:
+        plain = [product.product_type, product.level]
+        folders = [f"{product.product_type}-COG"] if product.cog else plain
         return tuple(f"Sentinel-1/SAR/{folder}/{day}.SAFE/" for folder in folders)
     return (f"Sentinel-1/SAR/{product.product_type}/{day}/",)
 
@@ -146,7 +146,7 @@ def _sentinel2(match: re.Match[str]) -> Product:
         )
     return Product(
         reference=match[0],
-        kind="s2",
+        kind=kind_of_level(L2A).name,
         level=L2A,
         platform=match["platform"],
         sensing_start=_time(match["start"]),
@@ -162,34 +162,39 @@ def _sentinel2(match: re.Match[str]) -> Product:
 
 
 def _sentinel1(match: re.Match[str]) -> Product:
-    if not match["type"].startswith("GRD"):
+    kind = match["type"].rstrip("_")
+    if kind in ("OCN", "RAW") or (match["card"] and kind == SLC):
         raise ProductNameError(
-            f"{match[0]} is a Level-{'2' if match['type'] == 'OCN_' else '1'} "
-            f"{match['type'].rstrip('_')} product, which is not analysis-ready: "
-            "get CARD-BS or CARD-COH made from it"
+            f"{match[0]} is a {kind} product, which no CARD is made from: get its GRD or SLC"
         )
-    platform, orbit = match["platform"], int(match["orbit"])
-    first = _FIRST_CYCLE_ORBIT.get(platform)
+    level = CARD_BS if match["card"] else SLC if kind == SLC else GRD
+    platform, orbit, start = match["platform"], int(match["orbit"]), _time(match["start"])
     return Product(
         reference=match[0],
-        kind="bs",
-        level=CARD_BS if match["card"] else GRD,
+        kind=kind_of_level(level).name,
+        level=level,
         platform=platform,
-        sensing_start=_time(match["start"]),
+        sensing_start=start,
         product_type=CARD_BS if match["card"] else f"{match['mode']}_{match['type']}_1S",
         discriminator=match["discriminator"],
         acquisition=f"{platform}_{orbit:06d}",
-        relative_orbit=None if first is None else (orbit - first) % _ORBITS_PER_CYCLE + 1,
+        relative_orbit=_relative_orbit(platform, orbit, start),
         orbit_number=orbit,
         cog=bool(match["cog"]),
+        sensing_stop=_time(match["stop"]),
     )
+
+
+def _relative_orbit(platform: str, orbit: int, at: datetime) -> int:
+    firsts = [first for since, first in _FIRST_CYCLE_ORBITS[platform] if at >= since]
+    return (orbit - firsts[-1]) % _ORBITS_PER_CYCLE + 1
 
 
 def _coherence(match: re.Match[str]) -> Product:
     level = f"CARD-COH{match['days']}"
     return Product(
         reference=match[0],
-        kind=f"c{match['days']}",
+        kind=kind_of_level(level).name,
         level=level,
         platform=match["platform"],
         sensing_start=_time(match["start"]),

@@ -1,11 +1,14 @@
 """Applying the numbered SQL files, each once, each in one transaction."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib import resources
 
 from store import db
 from store.errors import ConflictError
+
+_NUMBERED = re.compile(r"\d{4}_.*\.sql$")
 
 _LEDGER = """
     CREATE TABLE IF NOT EXISTS public.cbm_migration (
@@ -39,17 +42,17 @@ class Migration:
 def migrations() -> list[Migration]:
     """All migrations of this version of the software, in order."""
     files = sorted(
-        (f for f in resources.files("store.sql").iterdir() if f.name.endswith(".sql")),
+        (f for f in resources.files("store.sql").iterdir() if _NUMBERED.match(f.name)),
         key=lambda f: f.name,
     )
     return [Migration(int(f.name.split("_")[0]), f.name, f.read_text()) for f in files]
 
 
 def migrate(conn: db.Connection, upto: int | None = None) -> list[Migration]:
-    """Bring a database to this version of the schema; what is applied already is left alone.
+    """Bring a database to this version of the schema; applied migrations are left alone.
 
     Args:
-        conn: a superuser's connection (PostGIS asks for one) in autocommit mode.
+        conn: a superuser's connection (PostGIS needs one) in autocommit mode.
         upto: stop after this version; None applies all.
 
     Returns:
@@ -59,8 +62,9 @@ def migrate(conn: db.Connection, upto: int | None = None) -> list[Migration]:
         ConflictError: the database was made by a newer version of the software, or an applied
             file was changed since.
     """
-    applied_now = []
-    with db.transaction(conn):
+
+    def apply() -> list[Migration]:
+        applied_now = []
         db.execute(conn, "SELECT pg_advisory_xact_lock(hashtext('cbm_migrate'))")
         db.execute(conn, _LEDGER)
         for migration in pending(conn):
@@ -73,7 +77,9 @@ def migrate(conn: db.Connection, upto: int | None = None) -> list[Migration]:
                 (migration.version, migration.name, migration.sha256),
             )
             applied_now.append(migration)
-    return applied_now
+        return applied_now
+
+    return db.change_tables(conn, apply)
 
 
 def pending(conn: db.Connection) -> list[Migration]:
@@ -83,9 +89,9 @@ def pending(conn: db.Connection) -> list[Migration]:
         ConflictError: as `migrate`.
     """
     known = migrations()
-    if db.one(conn, "SELECT to_regclass('public.cbm_migration') AS ledger").ledger is None:
+    if db.fetch_one(conn, "SELECT to_regclass('public.cbm_migration') AS ledger").ledger is None:
         return known
-    rows = db.rows(conn, "SELECT version, sha256 FROM public.cbm_migration")
+    rows = db.fetch_all(conn, "SELECT version, sha256 FROM public.cbm_migration")
     applied = {row.version: row.sha256 for row in rows}
     _refuse_strangers(applied, known)
     return [migration for migration in known if migration.version not in applied]

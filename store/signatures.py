@@ -1,14 +1,13 @@
 """Signatures: the stored statistics of parcels on scenes, one wide row per (parcel, scene)."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from store import db
+from store import binary_copy, db
+from store.binary_copy import Fields, Nulls
 
 STATISTICS = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
 """In the order of a table's columns (0002_signatures.sql) and of `Signatures.stats`."""
@@ -16,16 +15,27 @@ STATISTICS = ("count", "mean", "std", "min", "p25", "p50", "p75", "max")
 CUT_BY_EDGE = 8
 """Flag: part of the parcel lies off the raster."""
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
+MASKED = 16
+"""Flags from here on: layover or shadow in the parcel."""
 
-Column = tuple[str, npt.NDArray[Any], str]
-"""Name, values, big-endian numpy type."""
+_LAYOVER_AT, _SHADOW_AT, _SHARE_BITS = 4, 9, 5
+_WHOLE = 2**_SHARE_BITS - 1
+
+_KEY = ("campaign_id", "pid", "obsid")
+
+_ENSURE = """
+    SELECT cbm_leaf(%(c)s::smallint, %(kind)s, %(o)s) AS signatures,
+           cbm_leaf(%(c)s::smallint, 'hists', %(o)s) AS hists"""
+
+_DELETE = """
+    DELETE FROM {leaf} r USING {parcels} p
+    WHERE r.obsid = %(o)s AND p.set_id = %(s)s AND p.pid = r.pid
+      AND p.campaign_id = r.campaign_id"""
 
 
 @dataclass(frozen=True)
 class Signatures:
-    """What one scene says of k parcels.
+    """The statistics of k parcels on one scene.
 
     Attributes:
         kind: CARD kind, the table.
@@ -44,36 +54,48 @@ class Signatures:
     classes: npt.NDArray[np.int64] | None
 
 
-def leaves(conn: db.Connection, campaign_id: int, obsid: int, kind: str) -> tuple[str, str]:
-    """Make sure of the partitions for a scene's signatures and SCL histograms; their names.
+def mask_flags(
+    masked_px: npt.NDArray[np.int64], px: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int16]:
+    """Flags of layover and shadow: the share of each in 31sts, rounded up, so that a pixel shows.
+
+    Args:
+        masked_px: int64[k, 2], pixels in layover and in shadow.
+        px: int32[k], all pixels of each parcel.
+
+    Returns:
+        int16[k]; bits 4 to 8 are the share in layover, bits 9 to 13 that in shadow.
+    """
+    shares = np.ceil(masked_px * _WHOLE / np.maximum(px, 1)[:, None]).astype(np.int16)
+    flags: npt.NDArray[np.int16] = shares[:, 0] << _LAYOVER_AT | shares[:, 1] << _SHADOW_AT
+    return flags
+
+
+def masked_shares(flags: int) -> tuple[float, float]:
+    """The shares of a parcel's pixels in layover and in shadow, 0 to 1, by its flags."""
+    layover, shadow = (flags >> at & _WHOLE for at in (_LAYOVER_AT, _SHADOW_AT))
+    return layover / _WHOLE, shadow / _WHOLE
+
+
+def ensure_partitions(
+    conn: db.Connection, campaign_id: int, obsid: int, kind: str
+) -> tuple[str, str]:
+    """Names of the partitions for a scene's signatures and SCL histograms, made if missing.
 
     Call outside the writing transaction: making a partition must not wait for, or hold up, rows.
     """
-    row = db.one(
-        conn,
-        "SELECT cbm_leaf(%(c)s::smallint, %(kind)s, %(o)s) AS signatures, "
-        "cbm_leaf(%(c)s::smallint, 'hists', %(o)s) AS hists",
-        {"c": campaign_id, "kind": kind, "o": obsid},
-    )
+    params = {"c": campaign_id, "kind": kind, "o": obsid}
+    row = db.change_tables(conn, lambda: db.fetch_one(conn, _ENSURE, params))
     return row.signatures, row.hists
 
 
 def delete(
     conn: db.Connection, aoi: str, leaf_names: Sequence[str], obsid: int, set_id: int
 ) -> None:
-    """Delete the rows of a scene and a parcel set, before writing them anew."""
+    """Delete the rows of a scene and a parcel set, before they are written again."""
     for leaf in leaf_names:
-        db.execute(
-            conn,
-            db.compose(
-                "DELETE FROM {leaf} r USING {parcels} p "
-                "WHERE r.obsid = %(o)s AND p.set_id = %(s)s AND p.pid = r.pid "
-                "AND p.campaign_id = r.campaign_id",
-                leaf=(aoi, leaf),
-                parcels=(aoi, "parcels"),
-            ),
-            {"o": obsid, "s": set_id},
-        )
+        statement = db.compose(_DELETE, leaf=(aoi, leaf), parcels=(aoi, "parcels"))
+        db.execute(conn, statement, {"o": obsid, "s": set_id})
 
 
 def write(
@@ -88,72 +110,39 @@ def write(
     k = signatures.pids.size
     if not k:
         return
-    keys: list[Column] = [
-        ("campaign_id", np.full(k, campaign_id), ">i2"),
-        ("pid", signatures.pids, ">i4"),
-        ("obsid", np.full(k, obsid), ">i4"),
+    keys = [
+        Fields(np.full(k, campaign_id), ">i2"),
+        Fields(signatures.pids, ">i4"),
+        Fields(np.full(k, obsid), ">i4"),
     ]
-    values: list[Column] = [("flags", signatures.flags, ">i2"), ("px", signatures.px, ">i4")]
-    bands = list(signatures.stats)
-    names = [name for name, _, _ in keys + values] + [
-        f"{band.lower()}_{statistic}" for band in bands for statistic in STATISTICS
+    names = [*_KEY, "flags", "px"] + [
+        f"{band.lower()}_{statistic}" for band in signatures.stats for statistic in STATISTICS
     ]
-    stream = io.BytesIO(b"".join([_HEADER, *_stat_rows(keys + values, signatures.stats), _TRAILER]))
-    db.copy_binary(conn, (aoi, leaf_names[0]), names, stream)
+    fixed = [*keys, Fields(signatures.flags, ">i2"), Fields(signatures.px, ">i4")]
+    rows = _stat_rows(fixed, list(signatures.stats.values()), k)
+    db.copy_binary(conn, (aoi, leaf_names[0]), names, binary_copy.stream(rows))
     if signatures.classes is not None:
-        classes: list[Column] = [(f"c{n}", signatures.classes[:, n], ">i4") for n in range(12)]
-        stream = io.BytesIO(b"".join([_HEADER, _packed(keys + classes, [], k), _TRAILER]))
-        db.copy_binary(conn, (aoi, leaf_names[1]), [c[0] for c in keys + classes], stream)
+        names = [*_KEY, *(f"c{n}" for n in range(signatures.classes.shape[1]))]
+        rows = iter([binary_copy.encode_rows([*keys, Fields(signatures.classes, ">i4")], k)])
+        db.copy_binary(conn, (aoi, leaf_names[1]), names, binary_copy.stream(rows))
 
 
 def _stat_rows(
-    fixed: list[Column], stats: Mapping[str, npt.NDArray[np.float64]]
+    fixed: list[Fields], tables: list[npt.NDArray[np.float64]], k: int
 ) -> Iterator[bytes]:
-    """Rows in binary COPY format; those with the same empty bands are packed together."""
-    tables = list(stats.values())
-    pattern = np.zeros(fixed[0][1].size, np.int64)
+    """Encoded rows; those with the same empty bands together, as these are a count and NULLs."""
+    pattern = np.zeros(k, np.int64)
     for n, table in enumerate(tables):
         pattern |= (table[:, 0] == 0).astype(np.int64) << n
     for empty in np.unique(pattern):
         same = pattern == empty
         rows = slice(None) if same.all() else same
-        chosen = [(name, values[rows], kind) for name, values, kind in fixed]
-        bands = [(table[rows], bool(empty >> n & 1)) for n, table in enumerate(tables)]
-        yield _packed(chosen, bands, int(same.sum()))
-
-
-def _packed(
-    fixed: list[Column], bands: list[tuple[npt.NDArray[np.float64], bool]], k: int
-) -> bytes:
-    """Encode k rows of fixed columns and bands, as one array of big-endian structs.
-
-    A band without a valid pixel is its count and seven NULLs (length -1 and no bytes).
-    """
-    layout: list[Any] = [("columns", ">i2")]
-    for name, _, kind in fixed:
-        layout += [(f"{name}:length", ">i4"), (name, kind)]
-    for n, (_, hollow) in enumerate(bands):
-        layout.append(
-            (
-                f"{n}",
-                [("length", ">i4"), ("count", ">f4"), ("nulls", ">i4", (7,))]
-                if hollow
-                else [("pair", [("length", ">i4"), ("value", ">f4")], (8,))],
-            )
-        )
-    rows = np.zeros(1, np.dtype(layout))
-    rows["columns"] = len(fixed) + len(bands) * len(STATISTICS)
-    for name, _, kind in fixed:
-        rows[f"{name}:length"] = int(kind[-1])
-    for n, (_, hollow) in enumerate(bands):
-        if hollow:
-            rows[f"{n}"]["length"], rows[f"{n}"]["nulls"] = 4, -1
-        else:
-            rows[f"{n}"]["pair"]["length"] = 4
-    rows = np.repeat(rows, k)
-    for name, values, _ in fixed:
-        rows[name] = values
-    for n, (table, hollow) in enumerate(bands):
-        if not hollow:
-            rows[f"{n}"]["pair"]["value"] = table
-    return rows.tobytes()
+        fields: list[Fields | Nulls] = [
+            replace(field, values=field.values[rows]) for field in fixed
+        ]
+        for n, table in enumerate(tables):
+            if empty >> n & 1:
+                fields += (Fields(table[rows, 0], ">f4"), Nulls(len(STATISTICS) - 1))
+            else:
+                fields.append(Fields(table[rows], ">f4"))
+        yield binary_copy.encode_rows(fields, int(same.sum()))

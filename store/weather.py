@@ -1,8 +1,7 @@
 """Daily weather on a grid of points, such as ERA5's: read from files, kept in the database."""
 
-import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +13,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from store import db
+from store.delimited import DelimitedRow, open_rows
 from store.errors import CallerError
 
 VARIABLES = ("tmin", "tmax", "tmean", "prec")
@@ -30,6 +30,21 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _POSSIBLE = {"tmin": (-90, 60), "tmax": (-90, 60), "tmean": (-90, 60), "prec": (-1e-3, 2000)}
 """In their units; what lies outside has another one."""
 
+_KELVIN, _CELSIUS = (1.0, -273.15), (1.0, 0.0)
+_TEMPERATURES = {
+    "k": _KELVIN, "kelvin": _KELVIN, "degc": _CELSIUS, "c": _CELSIUS, "\u00b0c": _CELSIUS,
+    "celsius": _CELSIUS, "degrees celsius": _CELSIUS, "degree_celsius": _CELSIUS,
+    "degrees_celsius": _CELSIUS,
+}  # fmt: skip
+_METRES, _MILLIMETRES = (1000.0, 0.0), (1.0, 0.0)
+_DEPTHS = {
+    "m": _METRES, "metre": _METRES, "metres": _METRES, "meter": _METRES, "meters": _METRES,
+    "m of water equivalent": _METRES, "mm": _MILLIMETRES, "millimetre": _MILLIMETRES,
+    "millimetres": _MILLIMETRES, "mm day-1": _MILLIMETRES, "mm/day": _MILLIMETRES,
+    "kg m-2": _MILLIMETRES, "kg m**-2": _MILLIMETRES,
+}  # fmt: skip
+"""Units of files, in small letters: factor and shift to degrees Celsius and to mm."""
+
 _DECIMALS = 4
 """Of the degrees that tell points apart."""
 
@@ -38,6 +53,10 @@ _STAGE = """
         lon double precision, lat double precision, day date,
         tmin_c real, tmax_c real, tmean_c real, prec_mm real
     ) ON COMMIT DROP"""
+
+_SUMMARY = """
+    SELECT count(DISTINCT (lon, lat)) AS points, min(day) AS first, max(day) AS last
+    FROM weather_read"""
 
 _NEW_CELLS = """
     INSERT INTO public.weather_cell (centre)
@@ -61,8 +80,8 @@ Row = tuple[float, float, date, float | None, float | None, float | None, float 
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What a file brought.
+class WeatherReport:
+    """The contents of an imported file.
 
     Attributes:
         points: of the grid.
@@ -81,8 +100,8 @@ class Imported:
         return f"{self.values} days of {self.points} points, from {self.first} to {self.last}"
 
 
-def import_weather(conn: db.Connection, file: Path) -> Imported:
-    """Keep a file's weather; what is known of the same point and day is replaced.
+def import_weather(conn: db.Connection, file: Path) -> WeatherReport:
+    """Keep a file's weather; earlier values of the same point and day are replaced.
 
     Args:
         conn: an open connection of a role that may write.
@@ -92,44 +111,39 @@ def import_weather(conn: db.Connection, file: Path) -> Imported:
     Raises:
         CallerError: the file cannot be read, or says something impossible; nothing was kept.
     """
-    rows = list(_read_csv(file) if file.suffix.lower() == ".csv" else _read_netcdf(file))
-    if not rows:
-        raise CallerError(f"{file} holds no weather")
-    _refuse_impossible(file, rows)
+    read = _read_csv if file.suffix.lower() == ".csv" else _read_netcdf
+    rows = (_possible(file, row) for row in read(file))
     with db.transaction(conn):
         db.execute(conn, _STAGE)
         db.insert_many(conn, "INSERT INTO weather_read VALUES %s", rows)
+        summary = db.fetch_one(conn, _SUMMARY)
+        if not summary.points:
+            raise CallerError(f"{file} holds no weather")
         db.execute(conn, _NEW_CELLS)
         kept = db.execute(conn, _KEEP)
-    days = [row[2] for row in rows]
-    return Imported(len({row[:2] for row in rows}), min(days), max(days), kept)
+    return WeatherReport(summary.points, summary.first, summary.last, kept)
 
 
 def _read_csv(file: Path) -> Iterator[Row]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            columns = set(reader.fieldnames or ())
-            if not {"lon", "lat", "date"} <= columns or not columns & set(VARIABLES):
-                raise CallerError(
-                    f"{file} needs the columns lon, lat, date and some of {', '.join(VARIABLES)}; "
-                    f"it has {', '.join(sorted(columns)) or 'none'}"
-                )
-            for number, line in enumerate(reader, 2):
-                yield _csv_row(file, number, line)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CallerError(f"cannot read {file}: {error}") from None
+    with open_rows(file) as (columns, rows):
+        if not {"lon", "lat", "date"} <= columns or not columns & set(VARIABLES):
+            raise CallerError(
+                f"{file} needs the columns lon, lat, date and some of {', '.join(VARIABLES)}; "
+                f"it has {', '.join(sorted(columns)) or 'none'}"
+            )
+        for row in rows:
+            yield _csv_row(row)
 
 
-def _csv_row(file: Path, number: int, line: Mapping[str, str | None]) -> Row:
+def _csv_row(row: DelimitedRow) -> Row:
+    lon, lat = row.number("lon"), row.number("lat")
+    if lon is None or lat is None:
+        raise CallerError(f"{row.place}: lon or lat is empty")
     try:
-        lon, lat = float(line["lon"] or ""), float(line["lat"] or "")
-        day = date.fromisoformat((line["date"] or "").strip())
-        tmin, tmax, tmean, prec = (
-            float(text) if (text := line.get(name) or "") else None for name in VARIABLES
-        )
+        day = date.fromisoformat(row.cells["date"])
     except ValueError as error:
-        raise CallerError(f"{file}, line {number}: {error}") from None
+        raise CallerError(f"{row.place}: {error}") from None
+    tmin, tmax, tmean, prec = (row.number(name) for name in VARIABLES)
     return (*_place(lon, lat), day, tmin, tmax, tmean, prec)
 
 
@@ -139,15 +153,15 @@ def _place(lon: float, lat: float) -> tuple[float, float]:
 
 
 def _read_netcdf(file: Path) -> Iterator[Row]:
-    found = False
+    read = False
     for at, variable in enumerate(VARIABLES):
         for name in _NAMES[variable]:
             with _opened(f'NETCDF:"{file}":{name}') as source:
                 if source is not None:
-                    found = True
+                    read = True
                     yield from _netcdf_rows(file, source, name, at)
                     break
-    if not found:
+    if not read:
         names = ", ".join(name for names in _NAMES.values() for name in names)
         raise CallerError(f"{file} is no NetCDF file with any of the variables {names}")
 
@@ -156,7 +170,7 @@ def _read_netcdf(file: Path) -> Iterator[Row]:
 def _opened(address: str) -> Iterator[Any]:
     """The variable, or None if there is none."""
     try:
-        source = rasterio.open(address)
+        source = rasterio.open(address, driver="netCDF")
     except RasterioError:
         yield None
         return
@@ -166,11 +180,14 @@ def _opened(address: str) -> Iterator[Any]:
 
 def _netcdf_rows(file: Path, source: Any, name: str, at: int) -> Iterator[Row]:
     tags = source.tags()
-    days = [_day(file, tags, source.tags(band)) for band in source.indexes]
+    accumulated = tags.get(f"{name}#GRIB_stepType") or source.tags(1).get("GRIB_stepType", "")
+    days = [
+        _day(file, tags, source.tags(band), ends=accumulated == "accum") for band in source.indexes
+    ]
     if len(set(days)) < len(days):
         raise CallerError(f"{file}: {name} has several steps of one day; make them daily first")
     unit = tags.get(f"{name}#units") or source.tags(1).get("units", "")
-    factor, shift = _conversion(unit)
+    factor, shift = _conversion(file, name, unit)
     rows, cols = np.mgrid[: source.height, : source.width]
     lons, lats = rasterio.transform.xy(source.transform, rows.ravel(), cols.ravel())
     places = [_place(lon, lat) for lon, lat in zip(lons.tolist(), lats.tolist(), strict=True)]
@@ -185,8 +202,12 @@ def _netcdf_rows(file: Path, source: Any, name: str, at: int) -> Iterator[Row]:
                 yield (*place, day, row[0], row[1], row[2], row[3])
 
 
-def _day(file: Path, tags: Mapping[str, str], band: Mapping[str, str]) -> date:
-    """The day of a band, by its coordinate in time."""
+def _day(file: Path, tags: Mapping[str, str], band: Mapping[str, str], *, ends: bool) -> date:
+    """The day of a band, by its coordinate in time.
+
+    ERA5's accumulations are stamped with the end of the time they are of (ECMWF, ERA5: data
+    documentation, table 3): midnight ends the day before.
+    """
     for dimension in ("time", "valid_time"):
         since = re.fullmatch(
             r"(days|hours|minutes|seconds) since (\d{4})-(\d{1,2})-(\d{1,2}).*",
@@ -195,22 +216,34 @@ def _day(file: Path, tags: Mapping[str, str], band: Mapping[str, str]) -> date:
         if since and f"NETCDF_DIM_{dimension}" in band:
             step = timedelta(**{since[1]: float(band[f"NETCDF_DIM_{dimension}"])})
             start = datetime(int(since[2]), int(since[3]), int(since[4]), tzinfo=UTC)
-            return (start + step).date()
+            end = start + step
+            return (end - timedelta(microseconds=1)).date() if ends else end.date()
     raise CallerError(f"{file} has no dimension time that counts days, hours, minutes or seconds")
 
 
-def _conversion(unit: str) -> tuple[float, float]:
-    return {"K": (1.0, -273.15), "m": (1000.0, 0.0)}.get(unit, (1.0, 0.0))
+def _conversion(file: Path, name: str, unit: str) -> tuple[float, float]:
+    """Factor and shift to degrees Celsius, or to mm.
+
+    Raises:
+        CallerError: the unit is not stated, or none of those that the variable may have.
+    """
+    known = _DEPTHS if name in _NAMES["prec"] else _TEMPERATURES
+    conversion = known.get(" ".join(unit.split()).lower())
+    if conversion is None:
+        stated = f"states the unit {unit!r} of {name}" if unit else f"states no unit of {name}"
+        raise CallerError(f"{file} {stated}: set its attribute units to one of {', '.join(known)}")
+    return conversion
 
 
-def _refuse_impossible(file: Path, rows: Sequence[Row]) -> None:
-    for row in rows:
-        if not (-90 <= row[1] <= 90):
-            raise CallerError(f"{file}: {row[1]} is no latitude")
-        for name, value in zip(VARIABLES, row[3:], strict=True):
-            low, high = _POSSIBLE[name]
-            if value is not None and not low <= value <= high:
-                raise CallerError(
-                    f"{file}: {name} is {value:g} on {row[2]} at {row[0]}, {row[1]}: "
-                    "temperatures are in degrees Celsius, precipitation in mm"
-                )
+def _possible(file: Path, row: Row) -> Row:
+    """The row, if its values can be."""
+    if not (-90 <= row[1] <= 90):
+        raise CallerError(f"{file}: {row[1]} is no latitude")
+    for name, value in zip(VARIABLES, row[3:], strict=True):
+        low, high = _POSSIBLE[name]
+        if value is not None and not low <= value <= high:
+            raise CallerError(
+                f"{file}: {name} is {value:g} on {row[2]} at {row[0]}, {row[1]}: "
+                "temperatures are in degrees Celsius, precipitation in mm"
+            )
+    return row

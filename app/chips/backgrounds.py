@@ -1,9 +1,9 @@
-"""Backgrounds: images of the ground from sources that the operator names, none built in."""
+"""Backgrounds: images of the ground from the operator's sources; none is built in."""
 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,18 @@ from rasterio.io import MemoryFile
 from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window, from_bounds
 
-from app.chips import looks, outline
-from app.errors import ParameterError
+from app.chips import rendering
+from app.chips.chip_request import BackgroundRequest
+from app.chips.outline import draw_outline
+from app.http.errors import ParameterError
 from store import objects
 from store.errors import ConfigError, NotFoundError, ObjectStoreError
 from store.grid import Grid
 
 _MERCATOR = 3857
 _MERCATOR_EDGE_M = 20037508.342789244
-_MOST_PX = 8192
-"""Sides of what is read of a source at once; only one without overviews has more for an image."""
-
-_DEFAULT_WORD = "google"
-"""What the client cbm asks for where its user says nothing: it means the operator's default."""
+_MAX_PX = 8192
+"""Sides of a read at once; only a source without overviews has more pixels for an image."""
 
 # GDAL's own words for tiles by zoom, column and row; a tile that is not there is empty.
 _TILES = """<GDAL_WMS><Service name="TMS"><ServerUrl>{url}</ServerUrl></Service>
@@ -49,13 +48,13 @@ _TILES = """<GDAL_WMS><Service name="TMS"><ServerUrl>{url}</ServerUrl></Service>
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where backgrounds come from.
+class BackgroundSource:
+    """A source of backgrounds.
 
     Attributes:
-        name: as users ask for it.
-        dataset: as GDAL opens it.
-        attribution: whose images they are.
+        name: in requests.
+        dataset: name for GDAL.
+        attribution: the owner of the images.
     """
 
     name: str
@@ -64,20 +63,20 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Sources:
-    """All sources of an operator.
+class BackgroundSources:
+    """All background sources of an operator.
 
     Attributes:
-        default: name of the one that is taken where none is asked for; '' without any.
-        known: by name.
+        default: name of the source for requests without a name; '' without any.
+        by_name: the sources.
     """
 
     default: str = ""
-    known: Mapping[str, Source] = field(default_factory=dict)
+    by_name: Mapping[str, BackgroundSource] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, file: Path | None) -> "Sources":
-        """Read them from a JSON file; None has none.
+    def read(cls, file: Path | None) -> "BackgroundSources":
+        """The sources of a JSON file; none without a file.
 
         The file is {"default": name, "sources": {name: source}}, where a source is one of
         {"xyz": "https://host/{z}/{x}/{y}.png", "max_zoom": 19, "tile_px": 256},
@@ -91,45 +90,48 @@ class Sources:
             return cls()
         try:
             content = json.loads(file.read_text())
-            known = {name: _source(name, facts) for name, facts in content["sources"].items()}
-            default = content.get("default") or next(iter(known))
-            known[default]
+            sources = {name: _source(name, facts) for name, facts in content["sources"].items()}
+            default = content.get("default") or next(iter(sources))
+            sources[default]
         except (OSError, ValueError, AttributeError, TypeError, StopIteration) as error:
             raise ConfigError(f"CBM_BACKGROUNDS={file} cannot be used: {error!r}") from error
         except KeyError as error:
             raise ConfigError(f"CBM_BACKGROUNDS={file}: {error} is missing") from error
-        return cls(default, known)
+        return cls(default, sources)
 
     @property
     def names(self) -> list[str]:
-        """Of all sources, the default one first."""
-        return sorted(self.known, key=lambda name: name != self.default)
+        """Names of all sources, the default first."""
+        return sorted(self.by_name, key=lambda name: name != self.default)
 
-    def choose(self, asked: str) -> Source:
-        """The source that a user means.
+    def find(self, name: str, aliases: Collection[str] = ()) -> BackgroundSource:
+        """The source of a name, in any case.
+
+        Args:
+            name: in requests.
+            aliases: names of the default source, unless there is a source of that name.
 
         Raises:
             NotFoundError: there is none of that name, or none at all.
         """
-        name = asked.lower()
-        if not self.known:
+        key = name.lower()
+        if not self.by_name:
             raise NotFoundError("this server has no backgrounds: its operator has named no source")
-        if name == _DEFAULT_WORD and name not in self.known:
-            name = self.default
-        if name not in self.known:
-            raise NotFoundError(
-                f"tms: there is no source {asked!r}; known: {', '.join(self.names)}"
-            )
-        return self.known[name]
+        if key in aliases and key not in self.by_name:
+            key = self.default
+        if key not in self.by_name:
+            known = ", ".join(self.names)
+            raise NotFoundError(f"tms: there is no source {name!r}; known: {known}")
+        return self.by_name[key]
 
 
-def _source(name: str, facts: Mapping[str, Any]) -> Source:
+def _source(name: str, facts: Mapping[str, Any]) -> BackgroundSource:
     if not re.fullmatch(r"[a-z0-9-]{1,32}", name):
         raise ValueError(f"{name!r} is no name of a source: small letters, digits and -")
     kinds = facts.keys() & _DATASETS.keys()
     if len(kinds) != 1:
         raise ValueError(f"source {name} needs one of {', '.join(_DATASETS)}")
-    return Source(name, _DATASETS[kinds.pop()](facts), str(facts.get("attribution", "")))
+    return BackgroundSource(name, _DATASETS[kinds.pop()](facts), str(facts.get("attribution", "")))
 
 
 def _tiles(facts: Mapping[str, Any]) -> str:
@@ -167,72 +169,70 @@ def _web_address(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Background:
-    """An image of a square of ground, in Web Mercator (EPSG:3857).
+class BackgroundJob:
+    """A background to be made.
 
     Attributes:
-        source: where it comes from.
-        lon: of its centre, degrees.
-        lat: the same.
-        size_px: length of its sides.
-        extent_m: the same on the ground, metres.
-        form: png or tif.
-        parcel: polygons in EPSG:4326 to draw into a png, if any.
+        request: of the background.
+        source: of its name.
+        outline: polygons in EPSG:4326 to draw into a png, if any.
     """
 
-    source: Source
-    lon: float
-    lat: float
-    size_px: int
-    extent_m: float
-    form: str
-    parcel: shapely.Geometry | None = None
+    request: BackgroundRequest
+    source: BackgroundSource
+    outline: shapely.Geometry | None = None
 
     @property
     def key(self) -> str:
-        """All that it depends on."""
-        parcel = shapely.to_wkb(self.parcel, hex=True) if self.parcel else ""
-        place = f"{self.lon} {self.lat} {self.size_px} {self.extent_m}"
-        return f"1 background {self.source} {place} {self.form} {parcel}"
+        """Key of the cache: the request, the source's facts, the outline."""
+        outline = shapely.to_wkb(self.outline, hex=True) if self.outline else ""
+        return f"1 {self.request.identity} {self.source} {outline}"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """None of the catalogue: the source is the operator's."""
+        return ()
 
     @property
     def grid(self) -> Grid:
-        """Where its pixels lie. A metre on the ground is 1 / cos(latitude) metres in Mercator."""
-        x, y = _to_mercator.transform(self.lon, self.lat)
-        side_m = self.extent_m / math.cos(math.radians(self.lat))
-        res_m = side_m / self.size_px
-        return Grid(_MERCATOR, res_m, x - side_m / 2, y + side_m / 2, self.size_px, self.size_px)
+        """The pixels' grid. A metre on the ground is 1 / cos(latitude) metres in Mercator."""
+        wanted = self.request
+        x, y = _to_mercator.transform(wanted.lon, wanted.lat)
+        side_m = wanted.extent_m / math.cos(math.radians(wanted.lat))
+        west_m, north_m = x - side_m / 2, y + side_m / 2
+        size_px = wanted.size_px
+        return Grid(_MERCATOR, side_m / size_px, west_m, north_m, size_px, size_px)
 
     def make(self) -> bytes | None:
-        """Make the file; None where the source shows nothing.
+        """The file; None where the source shows nothing.
 
         Raises:
             ObjectStoreError: the source does not answer.
-        ParameterError: the source is too fine for so much ground.
+            ParameterError: the source is too fine for so much ground.
         """
         pixels = _read(self.source, self.grid)
         if not pixels.any():
             return None
-        if self.form == "tif":
+        if self.request.form == "tif":
             return _geotiff(pixels, self.grid, self.source.attribution)
         image = Image.fromarray(np.moveaxis(pixels, 0, 2))
-        if self.parcel is not None:
-            image = outline.drawn(image, self.grid, self.parcel)
-        return looks.png(image)
+        if self.outline is not None:
+            image = draw_outline(image, self.grid, self.outline)
+        return rendering.to_png(image)
 
 
 _to_mercator = Transformer.from_crs(4326, _MERCATOR, always_xy=True)
 
 
-def _read(source: Source, grid: Grid) -> npt.NDArray[np.uint8]:
+def _read(source: BackgroundSource, grid: Grid) -> npt.NDArray[np.uint8]:
     """Red, green and blue of a grid: uint8[3, row, col]."""
     try:
         with rasterio.open(source.dataset) as finest:
             level = _level(finest, grid)
-        # An overview is opened as such: GDAL's own choice, when it warps, asks for tiles again
+        # An overview is opened as such: GDAL's own choice, when it warps, fetches tiles again
         # and again, of the finest zoom.
         with rasterio.open(source.dataset, **level) as dataset:
-            return _warped(dataset, grid)
+            return _warp(dataset, grid)
     except (RasterioError, CPLE_BaseError) as error:
         raise ObjectStoreError(f"background source {source.name}: {error}") from error
 
@@ -245,8 +245,8 @@ def _level(finest: Any, grid: Grid) -> dict[str, int]:
     return {"overview_level": len(factors) - 1} if factors else {}
 
 
-def _warped(dataset: Any, grid: Grid) -> npt.NDArray[np.uint8]:
-    """What a raster shows of a grid, read at once, so that each tile is fetched once."""
+def _warp(dataset: Any, grid: Grid) -> npt.NDArray[np.uint8]:
+    """A raster's pixels on a grid, uint8[3, row, col]; one read, so each tile is fetched once."""
     pixels = np.zeros((3, grid.height_px, grid.width_px), np.uint8)
     bounds = transform_bounds(grid.epsg, dataset.crs, *grid.bounds_m)
     wanted = from_bounds(*bounds, transform=dataset.transform)
@@ -256,8 +256,8 @@ def _warped(dataset: Any, grid: Grid) -> npt.NDArray[np.uint8]:
     height, width = min(bottom, dataset.height) - top, min(right, dataset.width) - left
     if height <= 0 or width <= 0:
         return pixels
-    if max(height, width) > _MOST_PX:
-        raise ParameterError("extend: the source has no image of so much ground; ask for less")
+    if max(height, width) > _MAX_PX:
+        raise ParameterError("extend: the source has no image of so much ground; request less")
     window = Window(left, top, width, height)
     bands = (1, 2, 3) if dataset.count >= 3 else (1, 1, 1)
     reproject(
@@ -265,7 +265,7 @@ def _warped(dataset: Any, grid: Grid) -> npt.NDArray[np.uint8]:
         pixels,
         src_transform=dataset.window_transform(window),
         src_crs=dataset.crs,
-        dst_transform=looks.raster_profile(grid)["transform"],
+        dst_transform=rendering.raster_profile(grid)["transform"],
         dst_crs=grid.epsg,
         resampling=Resampling.bilinear,
     )
@@ -273,7 +273,7 @@ def _warped(dataset: Any, grid: Grid) -> npt.NDArray[np.uint8]:
 
 
 def _geotiff(pixels: npt.NDArray[np.uint8], grid: Grid, attribution: str) -> bytes:
-    profile = looks.raster_profile(grid) | {"count": 3, "dtype": "uint8", "photometric": "RGB"}
+    profile = rendering.raster_profile(grid) | {"count": 3, "dtype": "uint8", "photometric": "RGB"}
     with MemoryFile() as memory:
         with memory.open(**profile) as raster:
             raster.write(pixels)

@@ -1,31 +1,34 @@
-"""Band names as the API's users write them, and the CARD kinds that have them."""
+"""Band names in requests of chips, and the CARD kinds that have them."""
 
 from dataclasses import dataclass
 
-from store.products import BANDS, SCL
+from store.kinds import KINDS, CardKind
 
-_KINDS = (("s2",), ("bs",), ("c6", "c12"))
-"""Where bands are looked for when no product level is asked for."""
-
-_LEVELS = {
-    "LEVEL2A": "s2",
-    "LEVEL2AP": "s2",
-    "CARD-BS": "bs",
-    "CARD-COH6": "c6",
-    "CARD-COH12": "c12",
-}
+_LEVELS = {level: kind for kind in KINDS.values() for level in kind.jrc_levels}
 LEVELS = tuple(_LEVELS)
 """Product levels, in the JRC's words."""
 
-# The JRC tells backscatter and coherence apart by a letter behind the polarisation.
-_WORDS = {
-    "s2": {name: name for name in (*BANDS["s2"], SCL)},
-    "bs": {"VV": "VV", "VH": "VH", "VVB": "VV", "VHB": "VH"},
-    "c6": {"VV": "VV", "VH": "VH", "VVC": "VV", "VHC": "VH"},
-    "c12": {"VV": "VV", "VH": "VH", "VVC": "VV", "VHC": "VH"},
-}
-WORDS = (*_WORDS["s2"], "VVb", "VHb", "VVc", "VHc", "VV", "VH")
-"""Every name that may be asked for."""
+
+def _words(kind: CardKind) -> dict[str, str]:
+    """Names of a kind's bands in requests, in capitals -> name in the catalogue."""
+    names = {name.upper(): name for name in kind.layers}
+    return names | {band.jrc_name.upper(): band.name for band in kind.bands}
+
+
+WORDS = tuple(
+    dict.fromkeys(
+        [
+            *(name for kind in KINDS.values() if kind.classes for name in kind.layers),
+            *(band.jrc_name for kind in KINDS.values() for band in kind.bands),
+            *(name for kind in KINDS.values() for name in kind.layers),
+        ]
+    )
+)
+"""Every name that requests may have."""
+
+
+OLD_WORDS = {"B2": "B02", "B3": "B03", "B4": "B04", "B5": "B05", "B8": "B08", "SC": "SCL"}
+"""Names in the JRC's first tables and scripts -> in the catalogue; those of VV and VH are alike."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class BandSet:
     """Bands, and the CARD kinds that have all of them.
 
     Attributes:
-        kinds: one, or both kinds of coherence.
+        kinds: one, or several with the same names in requests (both kinds of coherence).
         names: as in the catalogue.
     """
 
@@ -41,11 +44,11 @@ class BandSet:
     names: tuple[str, ...]
 
 
-def level_name(text: str) -> str:
-    """A product level in any case.
+def parse_level(text: str) -> str:
+    """A product level, in any case.
 
     Raises:
-        ValueError: it is none that is kept here.
+        ValueError: it is not kept here.
     """
     if text.upper() not in _LEVELS:
         raise ValueError(f"is none of {', '.join(LEVELS)}; other levels are not kept here")
@@ -53,22 +56,24 @@ def level_name(text: str) -> str:
 
 
 def band_set(words: tuple[str, ...], level: str | None) -> BandSet:
-    """Find the kinds that have some bands.
+    """The bands, and the kinds that have all of them.
 
     Args:
         words: names, in any case.
-        level: product level; None takes the first kind that has them all.
+        level: product level; None for the first kind that has them all, and those of its names.
 
     Raises:
         ValueError: no kind, or not that of the level, has them all.
     """
     upper = [word.upper() for word in words]
-    for kinds in ((_LEVELS[level],),) if level else _KINDS:
-        known = _WORDS[kinds[0]]
+    for kind in [_LEVELS[level]] if level else KINDS.values():
+        known = _words(kind)
         if all(word in known for word in upper):
-            return BandSet(kinds, tuple(known[word] for word in upper))
-    asked = "_".join(words)
+            alike = [kind] if level else [k for k in KINDS.values() if _words(k) == known]
+            names = tuple(known[word] for word in upper)
+            return BandSet(tuple(each.name for each in alike), names)
+    name = "_".join(words)
     if level:
-        known_words = ", ".join(_WORDS[_LEVELS[level]])
-        raise ValueError(f"{asked!r} are no bands of {level}, which has {known_words}")
-    raise ValueError(f"{asked!r} are no bands of one product; known: {', '.join(WORDS)}")
+        others = ", ".join(_words(_LEVELS[level]))
+        raise ValueError(f"{name!r} are no bands of {level}, which has {others}")
+    raise ValueError(f"{name!r} are no bands of one product; known: {', '.join(WORDS)}")

@@ -1,7 +1,7 @@
-"""Made images on disk, bounded in bytes, shared by the processes of a host.
+"""Cache of images on disk, bounded in bytes, shared by the processes of a host.
 
-What was not used for longest goes first. A file's name is a digest, so nothing of a request becomes
-part of one; whoever knows no key finds nothing.
+The least recently used images go first. A file's name is a digest of its key, so nothing of a
+request becomes part of a path.
 """
 
 import fcntl
@@ -18,14 +18,12 @@ from store.errors import ConfigError
 _log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 4096
-"""What a file system gives at least to a file."""
+"""The least space of a file in a file system."""
 
 _KEPT_SHARE = 0.9
-"""Of the bound, after a clearing: so that not every image clears for itself."""
+"""Of the bound, after a clearing: so that not every image causes one."""
 
 _TALLY = "tally"
-_SECRET = "secret"  # noqa: S105 - a file's name
-_OURS = frozenset({_TALLY, _SECRET})
 
 
 class ImageCache:
@@ -36,14 +34,14 @@ class ImageCache:
     next clearing; it is never too low.
     """
 
-    def __init__(self, folder: Path, most_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int) -> None:
         """Make the folder if it is missing.
 
         Raises:
             ConfigError: it cannot be written to.
         """
         self._folder = folder
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._tally():
@@ -54,7 +52,7 @@ class ImageCache:
             ) from error
 
     def get(self, key: str) -> bytes | None:
-        """The image of a key, which now was used last; None if it is not kept."""
+        """The image of a key, or None; marks it as the most recently used."""
         path = self._path(key)
         try:
             image = path.read_bytes()
@@ -64,14 +62,14 @@ class ImageCache:
         return image
 
     def put(self, key: str, image: bytes) -> None:
-        """Keep an image; a disk that is full or broken is no reason to fail."""
-        path, room = self._path(key), _room(len(image))
-        if room > self._most_bytes:
+        """Store an image; on a full or broken disk only log."""
+        path, size = self._path(key), _disk_size(len(image))
+        if size > self._max_bytes:
             return
         partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         try:
             with self._tally() as tally:
-                self._count_in(tally, room)
+                self._reserve(tally, size)
                 partial.write_bytes(image)
                 partial.replace(path)
         except OSError as error:
@@ -79,42 +77,30 @@ class ImageCache:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def secret(self) -> str:
-        """A secret of this folder, made by whoever asks first."""
-        path = self._folder / _SECRET
-        with self._tally():
-            if not path.exists():
-                partial = path.with_name(f"{_SECRET}.new")
-                partial.touch(mode=0o600)
-                partial.write_text(secrets.token_hex(32))
-                partial.replace(path)
-        return path.read_text()
-
     def _path(self, key: str) -> Path:
         return self._folder / hashlib.sha256(key.encode()).hexdigest()
 
-    def _count_in(self, tally: int, room: int) -> None:
-        """Count an image in before it is written, after making room for it."""
+    def _reserve(self, tally: int, size: int) -> None:
+        """Add an image's size to the tally before it is written, after making room for it."""
         text = os.pread(tally, 32, 0)
         used = int(text) if text.isdigit() else self._clear(0)
-        if used + room > self._most_bytes:
-            used = self._clear(int(self._most_bytes * (1 - _KEPT_SHARE)) + room)
-        digits = str(used + room).encode()
+        if used + size > self._max_bytes:
+            used = self._clear(int(self._max_bytes * (1 - _KEPT_SHARE)) + size)
+        digits = str(used + size).encode()
         os.pwrite(tally, digits, 0)
         os.ftruncate(tally, len(digits))
 
     def _clear(self, room: int) -> int:
-        """Remove what was not used for longest until there is room; the bytes that are left."""
-        found = []
+        """Remove the least recently used images until there is room; the bytes that are left."""
+        images = []
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):
-                if entry.name not in _OURS:
-                    found.append(
-                        (entry.stat().st_mtime_ns, entry.path, _room(entry.stat().st_size))
-                    )
-        used = sum(size for _, _, size in found)
-        for _, path, size in sorted(found):
-            if used + room <= self._most_bytes:
+                if entry.name != _TALLY:
+                    size = _disk_size(entry.stat().st_size)
+                    images.append((entry.stat().st_mtime_ns, entry.path, size))
+        used = sum(size for _, _, size in images)
+        for _, path, size in sorted(images):
+            if used + room <= self._max_bytes:
                 break
             Path(path).unlink(missing_ok=True)
             used -= size
@@ -131,5 +117,5 @@ class ImageCache:
             os.close(file)
 
 
-def _room(size: int) -> int:
+def _disk_size(size: int) -> int:
     return max(1, -(-size // _BLOCK_BYTES)) * _BLOCK_BYTES

@@ -1,4 +1,4 @@
-"""Reading the pixels of a chip, straight from where a scene lies."""
+"""The pixels of a chip, read straight from the scene's files."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -8,28 +8,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.chips.place import Place, chip_grid, coarsest_cell_m
 from app.chips.scenes import ChipScene
-from store import objects
+from app.chips.window import ChipWindow, chip_grid, coarsest_cell_m
+from store import objects, units
 from store.catalogue import BandSource
+from store.errors import ConfigError, SceneError
 from store.grid import Grid
-from store.products import SCL
+from store.kinds import SCL
 from store.raster import BandReader, open_band
+
+_MAX_BLOCK_BYTES = 64 << 20
+"""Several images are made at once, in a container that holds little more than their blocks."""
 
 _NODATA_SHIFTED = -9999
 """Beside values with an offset, where 0 may be a value; an offset is -1000 at most so far."""
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One band of a chip.
+class BandLayer:
+    """The pixels of one band of a chip.
 
     Attributes:
         band: its name.
-        grid: where its pixels lie.
-        values: [row, col], with the offset; nodata where not valid.
-        valid: [row, col], where there are data.
-        nodata: value that says there are none; None where all are valid and the file knows none.
+        grid: of the pixels.
+        values: [row, col] in the scene's unit, nodata where not valid: int32 for integers of up to
+            16 bits with the offset added (even 0), float32 for integers with a broken offset, else
+            the file's dtype (float64 if the file states a scale); as delivered the file's own.
+        valid: bool[row, col], True where there are data.
+        nodata: value of pixels without data; None where all are valid and the file names none.
     """
 
     band: str
@@ -39,8 +45,16 @@ class Layer:
     nodata: float | None
 
 
-def read_layers(scene: ChipScene, bands: Sequence[str], place: Place) -> list[Layer] | None:
-    """Read bands of one scene, all of the same ground, each on its own pixels.
+def read_layers(
+    scene: ChipScene, bands: Sequence[str], window: ChipWindow, *, delivered: bool = False
+) -> list[BandLayer] | None:
+    """The bands of one scene, all of the same ground, each on its own pixels.
+
+    Args:
+        scene: of the catalogue.
+        bands: names, in the order wanted.
+        window: the ground to show.
+        delivered: leave the product's offset out.
 
     Returns:
         A layer per band, or None if the scene has no data there in any of them.
@@ -50,34 +64,47 @@ def read_layers(scene: ChipScene, bands: Sequence[str], place: Place) -> list[La
         ObjectStoreError: the object store does not answer.
     """
     with ExitStack() as stack:
-        readers = [stack.enter_context(_opened(scene.bands[band])) for band in bands]
+        readers = [stack.enter_context(_open(scene.bands[band])) for band in bands]
         cell_m = coarsest_cell_m(*(reader.grid.res_m for reader in readers))
         layers = []
         for band, reader in zip(bands, readers, strict=True):
-            grid = chip_grid(place, reader.grid, cell_m)
+            grid = chip_grid(window, reader.grid, cell_m)
             if grid is None:
                 return None
-            layers.append(_layer(band, reader, scene.bands[band], grid))
+            layers.append(_layer(band, reader, scene.bands[band], grid, delivered))
     return layers if any(layer.valid.any() for layer in layers) else None
 
 
-def _opened(source: BandSource) -> Any:
-    return open_band(objects.gdal_path(source.href), source.index)
+def _open(source: BandSource) -> Any:
+    try:
+        path = objects.gdal_path(source.href)
+    except ConfigError as error:
+        raise SceneError(str(error)) from error  # one scene's address ends no other's image
+    return open_band(path, source.index, source.extent, _MAX_BLOCK_BYTES)
 
 
-def _layer(band: str, reader: BandReader, source: BandSource, grid: Grid) -> Layer:
-    nodata = reader.nodata if source.nodata is None else source.nodata
+def _layer(
+    band: str, reader: BandReader, source: BandSource, grid: Grid, delivered: bool
+) -> BandLayer:
+    nodata = source.no_data(reader.nodata)
     if nodata is None and band == SCL:
         nodata = 0.0  # class 0 of ESA's scene classification is "no data"
-    values, valid = _window(reader, grid)
-    valid &= ~np.isnan(values)
-    if nodata is not None:
-        valid &= values != nodata
-    return Layer(band, grid, *_shifted(values, valid, nodata, source.offset))
+    values, valid = _read(reader, grid)
+    valid &= np.isfinite(values)
+    if nodata is not None and units.holds(values.dtype, nodata):
+        valid &= values != values.dtype.type(nodata)
+    else:
+        nodata = None
+    if delivered or band == SCL:
+        return BandLayer(band, grid, *_fill(values, valid, nodata))
+    values, valid, nodata = _add_offset(values, valid, nodata, source.offset)
+    if source.factor != 1:
+        values, nodata = np.where(valid, values * source.factor, np.nan), np.nan
+    return BandLayer(band, grid, values, valid, nodata)
 
 
-def _window(reader: BandReader, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Values of a chip, zero outside the raster, and where it is inside."""
+def _read(reader: BandReader, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Values of a chip, zero outside the raster; and bool[row, col], True inside it."""
     values = np.zeros((grid.height_px, grid.width_px), reader.dtype)
     inside = np.zeros(values.shape, bool)
     row = round((reader.grid.north_m - grid.north_m) / grid.res_m)
@@ -92,18 +119,25 @@ def _window(reader: BandReader, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArr
     return values, inside
 
 
-def _shifted(
+def _add_offset(
     values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], nodata: float | None, offset: float
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], float | None]:
-    """Add the offset in a type that loses nothing, and put nodata where there are no data."""
+    """Values plus the offset in a dtype that loses nothing, nodata where not valid; and nodata."""
     floats = values.dtype.kind == "f"
-    if offset and not floats and float(offset).is_integer():
-        values, nodata = values.astype(np.int32) + np.int32(offset), _NODATA_SHIFTED
-    elif offset:
-        wide = values.dtype if floats else np.dtype(np.float32)
-        values, nodata = (values + offset).astype(wide), np.nan
-    elif nodata is None and not valid.all():
-        nodata = np.nan if floats else 0
+    if not floats and values.dtype.itemsize <= 2 and float(offset).is_integer():
+        return _fill(values.astype(np.int32) + np.int32(offset), valid, _NODATA_SHIFTED)
+    if not offset:
+        return _fill(values, valid, nodata)
+    wide = values.dtype if floats else np.dtype(np.float32)
+    return _fill((values + offset).astype(wide), valid, np.nan)
+
+
+def _fill(
+    values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], nodata: float | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_], float | None]:
+    """Values with nodata where not valid; and nodata, 0 or NaN if pixels need one."""
+    if nodata is None and not valid.all():
+        nodata = np.nan if values.dtype.kind == "f" else 0
     if nodata is not None:
         values[~valid] = nodata
     return values, valid, nodata

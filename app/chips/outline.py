@@ -1,4 +1,4 @@
-"""Drawing a parcel's outline into an image."""
+"""A parcel's outline in an image."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,16 @@ from store.grid import Grid
 _YELLOW = (255, 255, 0, 255)
 
 
-def drawn(image: Image.Image, grid: Grid, parcel: shapely.Geometry) -> Image.Image:
-    """Draw a parcel in yellow.
+def draw_outline(image: Image.Image, grid: Grid, parcel: shapely.Geometry) -> Image.Image:
+    """The image with a parcel's outline in yellow.
 
     Args:
-        image: that shows the grid.
-        grid: where its pixels lie.
+        image: of the grid.
+        grid: of the image's pixels.
         parcel: polygons in EPSG:4326.
 
     Returns:
-        The image in colours, with the outline.
+        A new image, RGBA.
     """
     to_grid = Transformer.from_crs(4326, grid.epsg, always_xy=True).transform
 

@@ -1,53 +1,43 @@
 """Settings of the images, from the environment."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import re
+import secrets
 from pathlib import Path
 
-from store.config import number
-from store.errors import ConfigError
+from pydantic import Field, field_validator
 
-_SHORTEST_SECRET = 32
+from app.chips.web_hosts import HOST_PATTERN
+from store.config import EnvironmentSettings, Whole, Words, cache_folder
 
 
-@dataclass(frozen=True)
-class ChipSettings:
-    """How one API process makes and keeps images.
+class ChipSettings(EnvironmentSettings):
+    """Settings of one API process that makes and keeps images.
 
     Attributes:
-        threads: images made at once (CBM_CHIP_THREADS).
-        cache_dir: where made images are kept, for all processes of a host (CBM_CHIP_CACHE_DIR).
-        cache_bytes: upper bound of that folder's size (CBM_CHIP_CACHE_BYTES).
-        expiry_s: how long an image's address is good, at least (CBM_CHIP_EXPIRY_S).
-        secret: what addresses are signed with (CBM_SECRET_KEY); '' for one made and kept in
-            cache_dir, which is enough for one host.
-        backgrounds: JSON file that names the background sources (CBM_BACKGROUNDS), if any.
+        chip_threads: images made at once.
+        chip_cache_dir: folder of the images, for all processes of a host.
+        chip_cache_bytes: upper bound of that folder's size.
+        chip_expiry_s: least lifetime of an image's address.
+        secret_key: signs addresses; by default known to this process alone.
+        backgrounds: JSON file with the background sources, if any.
+        scene_hosts: web hosts that scenes may lie on, such as data.example or data.example:8443.
     """
 
-    threads: int
-    cache_dir: Path
-    cache_bytes: int
-    expiry_s: int
-    secret: str
-    backgrounds: Path | None
+    chip_threads: Whole = Field(4, ge=1)
+    chip_cache_dir: Path = Field(default_factory=lambda: cache_folder(os.environ, "chips"))
+    chip_cache_bytes: Whole = Field(2_000_000_000, ge=0)
+    chip_expiry_s: Whole = Field(86_400, ge=1)
+    secret_key: str = Field(
+        default_factory=lambda: secrets.token_hex(32), min_length=32, repr=False
+    )
+    backgrounds: Path | None = None
+    scene_hosts: Words = frozenset()
 
+    @field_validator("scene_hosts")
     @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> "ChipSettings":
-        """Build the settings from environment variables.
-
-        Raises:
-            ConfigError: a variable has a value that cannot be used.
-        """
-        home = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        secret = env.get("CBM_SECRET_KEY", "")
-        if 0 < len(secret) < _SHORTEST_SECRET:
-            raise ConfigError(f"CBM_SECRET_KEY is shorter than {_SHORTEST_SECRET} characters")
-        sources = env.get("CBM_BACKGROUNDS")
-        return cls(
-            threads=int(number(env, "CBM_CHIP_THREADS", 4, minimum=1)),
-            cache_dir=Path(env.get("CBM_CHIP_CACHE_DIR") or home / "cbm" / "chips"),
-            cache_bytes=int(number(env, "CBM_CHIP_CACHE_BYTES", 2e9, minimum=0)),
-            expiry_s=int(number(env, "CBM_CHIP_EXPIRY_S", 86_400, minimum=1)),
-            secret=secret,
-            backgrounds=Path(sources) if sources else None,
-        )
+    def _are_hosts(cls, hosts: frozenset[str]) -> frozenset[str]:
+        for host in sorted(hosts):
+            if not re.fullmatch(HOST_PATTERN, host):
+                raise ValueError(f"names {host!r}, which is no host in small letters")
+        return hosts

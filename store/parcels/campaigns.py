@@ -6,20 +6,37 @@ from datetime import date
 from typing import Any
 
 from store import db
+from store.config import AOI_PATTERN, PTYPE_PATTERN
 from store.errors import CallerError, ConflictError, NotFoundError
 
-_AOI = re.compile(r"[a-z][a-z0-9]{1,7}")
-_PTYPE = re.compile(r"[a-z0-9]{0,8}")
 _YEARS = range(2000, 2101)
 _SELECT = (
     "SELECT id, aoi, year, ptype, start_date, end_date, buffer_m, srid, next_pid, state "
     "FROM public.campaign "
 )
+_BY_NAME = _SELECT + "WHERE aoi = %s AND year = %s AND ptype = %s"
+_ALL = _SELECT + "ORDER BY aoi, year, ptype"
+_LOCK = _SELECT + "WHERE id = %s FOR UPDATE"
+_MAKE = "SELECT public.cbm_make_campaign(%s, %s, %s, %s, %s, %s)"
+_DROP = "SELECT public.cbm_drop_campaign(%s::smallint)"
+_CLOSE = """
+    UPDATE public.campaign SET state = 'closed', closed_at = now()
+    WHERE id = %s AND state = 'open'"""
+_CONTENTS = """
+    SELECT (SELECT coalesce(sum(parcels), 0) FROM public.parcel_set
+            WHERE campaign_id = %(id)s) AS parcels,
+           count(DISTINCT w.obsid) AS scenes,
+           coalesce(sum(w.signatures), 0) AS signatures
+    FROM public.work w JOIN public.parcel_set p ON p.id = w.set_id
+    WHERE p.campaign_id = %(id)s"""
+_STRANGE_SCHEMA = """
+    SELECT FROM pg_namespace n
+    WHERE n.nspname = %s AND NOT EXISTS (SELECT FROM public.aoi WHERE code = n.nspname)"""
 
 
 @dataclass(frozen=True)
 class Campaign:
-    """One declaration, whose parcels are followed over a season.
+    """One declaration of parcels, followed over a season.
 
     Attributes:
         id: key in the database.
@@ -47,13 +64,13 @@ class Campaign:
 
     @property
     def name(self) -> str:
-        """What people call it, such as nl_2024, and with a ptype nl_2024_g."""
+        """Name for people, such as nl_2024, and with a ptype nl_2024_g."""
         return _name(self.aoi, self.year, self.ptype)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a campaign holds.
+    """The numbers of a campaign's parcels, scenes and signatures.
 
     Attributes:
         parcels: parcels of the last import.
@@ -92,14 +109,13 @@ def create(
     """
     start, end = start or date(year - 1, 10, 1), end or date(year, 12, 31)
     _check(aoi, year, ptype, start, end, buffer_m)
-    with db.transaction(conn):
+
+    def make() -> None:
         db.execute(conn, "SELECT pg_advisory_xact_lock(hashtext('cbm_campaign'))")
         _refuse_taken(conn, aoi, year, ptype)
-        db.execute(
-            conn,
-            "SELECT public.cbm_make_campaign(%s, %s, %s, %s, %s, %s)",
-            (aoi, year, ptype, start, end, buffer_m),
-        )
+        db.execute(conn, _MAKE, (aoi, year, ptype, start, end, buffer_m))
+
+    db.change_tables(conn, make)
     return find(conn, aoi, year, ptype)
 
 
@@ -109,7 +125,7 @@ def find(conn: db.Connection, aoi: str, year: int, ptype: str = "") -> Campaign:
     Raises:
         NotFoundError: there is none.
     """
-    row = db.one(conn, _SELECT + "WHERE aoi = %s AND year = %s AND ptype = %s", (aoi, year, ptype))
+    row = db.fetch_one(conn, _BY_NAME, (aoi, year, ptype))
     if row is None:
         option = f" --ptype {ptype}" if ptype else ""
         raise NotFoundError(
@@ -121,33 +137,18 @@ def find(conn: db.Connection, aoi: str, year: int, ptype: str = "") -> Campaign:
 
 def find_all(conn: db.Connection) -> list[Campaign]:
     """Return all campaigns, ordered by name."""
-    return [_campaign(row) for row in db.rows(conn, _SELECT + "ORDER BY aoi, year, ptype")]
+    return [_campaign(row) for row in db.fetch_all(conn, _ALL)]
 
 
 def contents(conn: db.Connection, campaign: Campaign) -> Contents:
-    """Count what a campaign holds, from its sets and their work."""
-    row = db.one(
-        conn,
-        """
-        SELECT (SELECT coalesce(sum(parcels), 0) FROM public.parcel_set
-                WHERE campaign_id = %(id)s) AS parcels,
-               count(DISTINCT w.obsid) AS scenes,
-               coalesce(sum(w.signatures), 0) AS signatures
-        FROM public.work w JOIN public.parcel_set p ON p.id = w.set_id
-        WHERE p.campaign_id = %(id)s""",
-        {"id": campaign.id},
-    )
+    """The numbers of a campaign's parcels, scenes and signatures."""
+    row = db.fetch_one(conn, _CONTENTS, {"id": campaign.id})
     return Contents(int(row.parcels), int(row.scenes), int(row.signatures))
 
 
 def close(conn: db.Connection, campaign: Campaign) -> None:
-    """Let no further scene join and no file be imported; what waits is still extracted."""
-    db.execute(
-        conn,
-        "UPDATE public.campaign SET state = 'closed', closed_at = now() "
-        "WHERE id = %s AND state = 'open'",
-        (campaign.id,),
-    )
+    """Let no further scene join and no file be imported; queued work is still done."""
+    db.execute(conn, _CLOSE, (campaign.id,))
 
 
 def drop(conn: db.Connection, campaign: Campaign) -> None:
@@ -155,10 +156,14 @@ def drop(conn: db.Connection, campaign: Campaign) -> None:
 
     Raises:
         NotFoundError: it is gone already.
+        LockedError: it was in use all the time.
     """
-    with db.transaction(conn):
+
+    def erase() -> None:
         lock(conn, campaign)
-        db.execute(conn, "SELECT public.cbm_drop_campaign(%s::smallint)", (campaign.id,))
+        db.execute(conn, _DROP, (campaign.id,))
+
+    db.change_tables(conn, erase)
 
 
 def lock(conn: db.Connection, campaign: Campaign) -> Campaign:
@@ -167,7 +172,7 @@ def lock(conn: db.Connection, campaign: Campaign) -> Campaign:
     Raises:
         NotFoundError: it was dropped in the meantime.
     """
-    row = db.one(conn, _SELECT + "WHERE id = %s FOR UPDATE", (campaign.id,))
+    row = db.fetch_one(conn, _LOCK, (campaign.id,))
     if row is None:
         raise NotFoundError(f"the campaign {campaign.name} was dropped")
     return _campaign(row)
@@ -192,15 +197,20 @@ def _name(aoi: str, year: int, ptype: str) -> str:
     return f"{aoi}_{year}_{ptype}" if ptype else f"{aoi}_{year}"
 
 
+def is_aoi(text: str) -> bool:
+    """Whether a text can be the code of a Member State or region."""
+    return re.fullmatch(AOI_PATTERN, text) is not None and text != "public"
+
+
 def _check(aoi: str, year: int, ptype: str, start: date, end: date, buffer_m: float) -> None:
-    if not _AOI.fullmatch(aoi) or aoi == "public":
+    if not is_aoi(aoi):
         raise CallerError(
             f"{aoi!r} cannot be an aoi: use two to eight lower-case letters and "
             "digits, a letter first, such as nl or bewa (and not public)"
         )
     if year not in _YEARS:
         raise CallerError(f"the year {year} is not between {_YEARS[0]} and {_YEARS[-1]}")
-    if not _PTYPE.fullmatch(ptype):
+    if not re.fullmatch(PTYPE_PATTERN, ptype):
         raise CallerError(
             f"{ptype!r} cannot be a ptype: use up to eight lower-case letters and digits"
         )
@@ -213,22 +223,7 @@ def _check(aoi: str, year: int, ptype: str, start: date, end: date, buffer_m: fl
 
 
 def _refuse_taken(conn: db.Connection, aoi: str, year: int, ptype: str) -> None:
-    if (
-        db.one(
-            conn,
-            "SELECT FROM public.campaign WHERE aoi = %s AND year = %s AND ptype = %s",
-            (aoi, year, ptype),
-        )
-        is not None
-    ):
+    if db.fetch_one(conn, _BY_NAME, (aoi, year, ptype)):
         raise ConflictError(f"the campaign {_name(aoi, year, ptype)} exists already")
-    if (
-        db.one(
-            conn,
-            "SELECT FROM pg_namespace n WHERE n.nspname = %s "
-            "AND NOT EXISTS (SELECT FROM public.aoi WHERE code = n.nspname)",
-            (aoi,),
-        )
-        is not None
-    ):
+    if db.fetch_one(conn, _STRANGE_SCHEMA, (aoi,)) is not None:
         raise ConflictError(f"the database has a schema {aoi} that is not ours: use another aoi")

@@ -13,22 +13,79 @@ The rules, once:
 
 import logging
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from store import db
 from store.errors import ConflictError, ParcelFileError
-from store.parcels import campaigns, shape
+from store.kinds import KINDS
+from store.parcels import campaigns, geometry, sets
 from store.parcels.campaigns import Campaign
 from store.parcels.report import ImportReport, most_common
-from store.parcels.source import Source, open_source, resolve
-from store.parcels.staging import Choice, Tally, single_out, stage
-from store.products import BANDS
+from store.parcels.source import ParcelSource, open_source, resolve
+from store.parcels.staging import Choice, Tally, deduplicate, stage
 
 _LOG = logging.getLogger(__name__)
 
 _IDLE_REMARKS = ("Field format", "GFS file saving")
+
+_TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtext('cbm_import')) AS locked"
+
+_KNOWN_CRS = "SELECT FROM public.spatial_ref_sys WHERE srid = %s"
+
+_LIST_LOST = """
+    CREATE TEMP TABLE parcel_lost ON COMMIT DROP AS
+    SELECT p.pid, p.set_id, s.code IS NOT NULL AS changed
+    FROM {parcels} p LEFT JOIN pg_temp.parcel_stage s ON s.code = p.code
+    WHERE p.campaign_id = %s AND (s.code IS NULL OR s.geom_sha <> p.geom_sha)"""
+
+_COUNT = """
+    SELECT (SELECT count(*) FROM pg_temp.parcel_stage) AS staged,
+           (SELECT count(*) FROM {parcels} WHERE campaign_id = %s) AS existing,
+           count(*) FILTER (WHERE changed) AS changed,
+           count(*) FILTER (WHERE NOT changed) AS vanished
+    FROM pg_temp.parcel_lost"""
+
+_LOST_SETS = "SELECT DISTINCT set_id FROM pg_temp.parcel_lost ORDER BY set_id"
+
+_LOCK_SETS = "SELECT FROM public.parcel_set WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+
+_LOCK_WORK = """
+    SELECT FROM public.work WHERE set_id = ANY(%s) ORDER BY obsid, set_id FOR UPDATE"""
+
+_WITHDRAW = """
+    UPDATE public.work SET state = 'pending', fence = fence + 1, holder = NULL,
+           lease_until = NULL, changed_at = now()
+    WHERE set_id = ANY(%s) AND state = 'claimed'"""
+
+_FORGET = """
+    DELETE FROM {table}
+    WHERE campaign_id = %s AND pid IN (SELECT pid FROM pg_temp.parcel_lost)"""
+
+_UPDATE_CROPS = """
+    UPDATE {parcels} p SET (crop_name, crop_code, attributes)
+           = (s.crop_name, s.crop_code, s.attributes::jsonb)
+    FROM pg_temp.parcel_stage s
+    WHERE p.campaign_id = %s AND p.code = s.code
+      AND (p.crop_name, p.crop_code, p.attributes)
+          IS DISTINCT FROM (s.crop_name, s.crop_code, s.attributes::jsonb)"""
+
+_NEXT_SET = "SELECT nextval(pg_get_serial_sequence('public.parcel_set', 'id')) AS id"
+
+_INSERT = """
+    INSERT INTO {parcels}
+           (campaign_id, pid, set_id, code, crop_name, crop_code, geom, geom_sha, attributes)
+    SELECT %(campaign)s, %(next)s - 1 + row_number() OVER (ORDER BY s.hilbert, s.code),
+           %(set)s, s.code, s.crop_name, s.crop_code,
+           ST_GeomFromWKB(s.wkb, %(srid)s), s.geom_sha, s.attributes::jsonb
+    FROM pg_temp.parcel_stage s
+    WHERE NOT EXISTS (SELECT FROM {parcels} p
+                      WHERE p.campaign_id = %(campaign)s AND p.code = s.code)
+    ORDER BY s.hilbert, s.code"""
+
+_COUNT_PIDS = "UPDATE public.campaign SET srid = %s, next_pid = next_pid + %s WHERE id = %s"
 
 
 @dataclass(frozen=True)
@@ -54,10 +111,11 @@ def import_parcels(
     campaign: Campaign,
     file: Path | str,
     layer: str | None = None,
-    id_column: str | None = None,
+    id_column: str | Sequence[str] | None = None,
     crop_column: str | None = None,
     crop_code_column: str | None = None,
     *,
+    kept: Sequence[str] | None = (),
     crs: str | None = None,
     encoding: str | None = None,
     dry_run: bool = False,
@@ -71,17 +129,19 @@ def import_parcels(
         campaign: an open campaign.
         file: see `source.open_source`.
         layer: needed where several layers hold polygons.
-        id_column: holds the agency's parcel id; without it the layer's feature id is the code.
+        id_column: holds the agency's parcel id; of several columns the texts are joined by a
+            hyphen; without one the layer's feature id is the code.
         crop_column: holds the crop's name.
         crop_code_column: holds the crop's code.
+        kept: further columns to keep with the parcels; None for all.
         crs: of the file's coordinates, where it states none or a wrong one.
         encoding: of a shapefile's texts, where it states none or a wrong one.
-        dry_run: report what would happen, write nothing.
+        dry_run: report the result, write nothing.
         accept_losses: go on although no id is known, so that all parcels lose their signatures.
         progress: called after each batch with features read and, if known, their number or -1.
 
     Raises:
-        ParcelFileError: the file cannot be imported as asked; nothing was changed.
+        ParcelFileError: the file cannot be imported with these options; nothing was changed.
         ConflictError: the campaign is closed, another import is running, or all parcels would
             lose their signatures; nothing was changed.
     """
@@ -89,11 +149,13 @@ def import_parcels(
     with warnings.catch_warnings(record=True) as remarks, db.transaction(conn):
         warnings.simplefilter("always")
         source = open_source(file, layer, encoding)
-        choice = _choice(source, id_column, crop_column, crop_code_column)
+        choice = _choice(source, id_column, crop_column, crop_code_column, kept)
         campaign = _begin(conn, campaign)
-        frame = shape.settle(source.crs, crs, campaign.srid, lambda code: _known(conn, code))
+        frame = geometry.resolve_crs(
+            source.crs, crs, campaign.srid, lambda code: _known(conn, code)
+        )
         tally = stage(conn, source, choice, frame, progress)
-        single_out(conn, tally)
+        deduplicate(conn, tally)
         _refuse_nothing(file, tally)
         difference = _compare(conn, campaign, lock=not dry_run)
         if not dry_run:
@@ -114,7 +176,13 @@ def import_parcels(
         repaired=tuple(tally.repaired),
         merged=tuple(tally.merged),
         refused=tuple(tally.refused),
-        notes=(*_id_note(choice), *frame.notes, *_remarks(remarks)),
+        notes=(
+            *_id_note(choice),
+            *_column_notes(source, choice, tally),
+            *frame.notes,
+            *_place_notes(tally, frame),
+            *_remarks(remarks),
+        ),
     )
     _LOG.info(
         "parcels imported campaign=%s file=%s read=%d new=%d changed=%d unchanged=%d "
@@ -132,12 +200,34 @@ def import_parcels(
     return report
 
 
-def _choice(source: Source, *columns: str | None) -> Choice:
-    return Choice(*(None if name is None else resolve(source, name) for name in columns))
+def _choice(
+    source: ParcelSource,
+    id_column: str | Sequence[str] | None,
+    crop_column: str | None,
+    crop_code_column: str | None,
+    kept: Sequence[str] | None,
+) -> Choice:
+    ids = [id_column] if isinstance(id_column, str) else list(id_column or ())
+    name, code = (
+        None if column is None else resolve(source, column)
+        for column in (crop_column, crop_code_column)
+    )
+    choice = Choice(tuple(resolve(source, column) for column in ids), name, code)
+    others = (
+        _others(source, choice) if kept is None else [resolve(source, column) for column in kept]
+    )
+    return replace(choice, kept=tuple(dict.fromkeys(others)))
+
+
+def _others(source: ParcelSource, choice: Choice) -> list[str]:
+    """Columns without a use yet; of one name only once, and not the feature id's own."""
+    counts = Counter(source.columns)
+    used = {*choice.columns, *choice.kept, source.fid_column}
+    return [name for name in source.columns if name not in used and counts[name] == 1]
 
 
 def _begin(conn: db.Connection, campaign: Campaign) -> Campaign:
-    if not db.one(conn, "SELECT pg_try_advisory_xact_lock(hashtext('cbm_import')) AS got").got:
+    if not db.fetch_one(conn, _TRY_LOCK).locked:
         raise ConflictError("another import is running on this database: try again when it is done")
     campaign = campaigns.find(conn, campaign.aoi, campaign.year, campaign.ptype)
     if campaign.state != "open":
@@ -146,7 +236,7 @@ def _begin(conn: db.Connection, campaign: Campaign) -> Campaign:
 
 
 def _known(conn: db.Connection, epsg: int) -> bool:
-    return db.one(conn, "SELECT FROM public.spatial_ref_sys WHERE srid = %s", (epsg,)) is not None
+    return db.fetch_one(conn, _KNOWN_CRS, (epsg,)) is not None
 
 
 def _refuse_nothing(file: Path, tally: Tally) -> None:
@@ -163,39 +253,17 @@ def _compare(conn: db.Connection, campaign: Campaign, *, lock: bool) -> _Differe
     """List the parcels that lose their pid in a temporary table, and count."""
     if lock:
         campaigns.lock(conn, campaign)
-    db.execute(
-        conn,
-        db.compose(
-            """
-        CREATE TEMP TABLE parcel_lost ON COMMIT DROP AS
-        SELECT p.pid, p.set_id, s.code IS NOT NULL AS changed
-        FROM {parcels} p LEFT JOIN pg_temp.parcel_stage s ON s.code = p.code
-        WHERE p.campaign_id = %s AND (s.code IS NULL OR s.geom_sha <> p.geom_sha)""",
-            parcels=_parcels(campaign),
-        ),
-        (campaign.id,),
-    )
+    parcels = _parcels(campaign)
+    db.execute(conn, db.compose(_LIST_LOST, parcels=parcels), (campaign.id,))
     db.execute(conn, "ANALYZE pg_temp.parcel_lost")
-    row = db.one(
-        conn,
-        db.compose(
-            """
-        SELECT (SELECT count(*) FROM pg_temp.parcel_stage) AS staged,
-               (SELECT count(*) FROM {parcels} WHERE campaign_id = %s) AS existing,
-               count(*) FILTER (WHERE changed) AS changed,
-               count(*) FILTER (WHERE NOT changed) AS vanished
-        FROM pg_temp.parcel_lost""",
-            parcels=_parcels(campaign),
-        ),
-        (campaign.id,),
-    )
+    row = db.fetch_one(conn, db.compose(_COUNT, parcels=parcels), (campaign.id,))
     return _Difference(row.staged, row.existing, row.changed, row.vanished)
 
 
 def _refuse_losses(
     conn: db.Connection, campaign: Campaign, difference: _Difference, accepted: bool
 ) -> None:
-    """Stop what is most likely a mistake before it takes all signatures away."""
+    """Refuse an import that takes all signatures away: most likely a mistake."""
     lost = difference.vanished + difference.changed
     if accepted or not difference.existing or lost < difference.existing:
         return
@@ -209,136 +277,60 @@ def _refuse_losses(
 
 
 def _apply(conn: db.Connection, campaign: Campaign, srid: int, difference: _Difference) -> None:
-    sets = [
-        row.set_id
-        for row in db.rows(conn, "SELECT DISTINCT set_id FROM pg_temp.parcel_lost ORDER BY set_id")
-    ]
-    if sets:
-        _withdraw(conn, sets)
+    _merge_sets(conn, campaign, srid)
+    changed = [row.set_id for row in db.fetch_all(conn, _LOST_SETS)]
+    if changed:
+        _withdraw(conn, changed)
         _forget(conn, campaign)
     _update_crops(conn, campaign)
     if difference.new or difference.changed:
-        sets.append(_insert(conn, campaign, srid))
-    _describe(conn, campaign, sets, srid)
+        changed.append(_insert(conn, campaign, srid))
+    sets.describe(conn, campaign, changed, srid)
     db.execute(conn, "SELECT public.cbm_enqueue()")
 
 
-def _withdraw(conn: db.Connection, sets: list[int]) -> None:
+def _merge_sets(conn: db.Connection, campaign: Campaign, srid: int) -> None:
+    """Merge the sets of earlier imports, as far as they are extracted."""
+    if campaign.srid is None:
+        return
+    merged = sets.merge(conn, campaign, srid)
+    for gone, kept in merged.items():
+        db.execute(
+            conn,
+            "UPDATE pg_temp.parcel_lost SET set_id = %s WHERE set_id = %s",
+            (kept, gone),
+        )
+    if merged:
+        _LOG.info("parcel sets merged campaign=%s sets=%d", campaign.name, len(merged) + 1)
+
+
+def _withdraw(conn: db.Connection, changed: list[int]) -> None:
     """Take the work on these sets away from running workers, and hold it until we are done.
 
     A writer has its work row locked while it writes: once we have the row, either its rows are
     there to be deleted, or its fence is old and it writes nothing. The locks on the sets keep new
     work from being added meanwhile, those on other work keep it from being claimed.
     """
-    db.execute(
-        conn, "SELECT FROM public.parcel_set WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (sets,)
-    )
-    db.execute(
-        conn,
-        "SELECT FROM public.work WHERE set_id = ANY(%s) ORDER BY obsid, set_id FOR UPDATE",
-        (sets,),
-    )
-    db.execute(
-        conn,
-        """
-        UPDATE public.work SET state = 'pending', fence = fence + 1, holder = NULL,
-               lease_until = NULL, changed_at = now()
-        WHERE set_id = ANY(%s) AND state = 'claimed'""",
-        (sets,),
-    )
+    for statement in (_LOCK_SETS, _LOCK_WORK, _WITHDRAW):
+        db.execute(conn, statement, (changed,))
 
 
 def _forget(conn: db.Connection, campaign: Campaign) -> None:
-    for table in (*BANDS, "hists", "parcels"):
-        db.execute(
-            conn,
-            db.compose(
-                "DELETE FROM {table} WHERE campaign_id = %s "
-                "AND pid IN (SELECT pid FROM pg_temp.parcel_lost)",
-                table=(campaign.aoi, table),
-            ),
-            (campaign.id,),
-        )
+    for table in (*KINDS, "hists", "parcels"):
+        db.execute(conn, db.compose(_FORGET, table=(campaign.aoi, table)), (campaign.id,))
 
 
 def _update_crops(conn: db.Connection, campaign: Campaign) -> None:
-    db.execute(
-        conn,
-        db.compose(
-            """
-        UPDATE {parcels} p SET crop_name = s.crop_name, crop_code = s.crop_code
-        FROM pg_temp.parcel_stage s
-        WHERE p.campaign_id = %s AND p.code = s.code
-          AND (p.crop_name, p.crop_code) IS DISTINCT FROM (s.crop_name, s.crop_code)""",
-            parcels=_parcels(campaign),
-        ),
-        (campaign.id,),
-    )
+    db.execute(conn, db.compose(_UPDATE_CROPS, parcels=_parcels(campaign)), (campaign.id,))
 
 
 def _insert(conn: db.Connection, campaign: Campaign, srid: int) -> int:
     """Give new and changed parcels their pids, in an order that keeps neighbours together."""
-    set_id = int(
-        db.one(conn, "SELECT nextval(pg_get_serial_sequence('public.parcel_set', 'id')) AS id").id
-    )
-    count = db.execute(
-        conn,
-        db.compose(
-            """
-        INSERT INTO {parcels}
-               (campaign_id, pid, set_id, code, crop_name, crop_code, geom, geom_sha)
-        SELECT %(campaign)s, %(next)s - 1 + row_number() OVER (ORDER BY s.hilbert, s.code),
-               %(set)s, s.code, s.crop_name, s.crop_code,
-               ST_GeomFromWKB(s.wkb, %(srid)s), s.geom_sha
-        FROM pg_temp.parcel_stage s
-        WHERE NOT EXISTS (SELECT FROM {parcels} p
-                          WHERE p.campaign_id = %(campaign)s AND p.code = s.code)
-        ORDER BY s.hilbert, s.code""",
-            parcels=_parcels(campaign),
-        ),
-        {"campaign": campaign.id, "next": campaign.next_pid, "set": set_id, "srid": srid},
-    )
-    db.execute(
-        conn,
-        "UPDATE public.campaign SET srid = %s, next_pid = next_pid + %s WHERE id = %s",
-        (srid, count, campaign.id),
-    )
+    set_id = int(db.fetch_one(conn, _NEXT_SET).id)
+    params = {"campaign": campaign.id, "next": campaign.next_pid, "set": set_id, "srid": srid}
+    count = db.execute(conn, db.compose(_INSERT, parcels=_parcels(campaign)), params)
+    db.execute(conn, _COUNT_PIDS, (srid, count, campaign.id))
     return set_id
-
-
-def _describe(conn: db.Connection, campaign: Campaign, sets: list[int], srid: int) -> None:
-    """Bring the rows of these sets in line with their parcels; a set without any goes."""
-    db.execute(
-        conn,
-        db.compose(
-            """
-        INSERT INTO public.parcel_set (id, campaign_id, digest, parcels, extent)
-        OVERRIDING SYSTEM VALUE
-        SELECT d.set_id, %(campaign)s, d.digest, d.parcels,
-               ST_Transform(ST_Segmentize(d.box, ST_Perimeter(d.box) / 128), 4326)
-        FROM (SELECT set_id, count(*) AS parcels,
-                     encode(sha256(string_agg(int4send(pid) || geom_sha, ''::bytea ORDER BY pid)),
-                            'hex') AS digest,
-                     ST_SetSRID(ST_Extent(geom)::geometry, %(srid)s) AS box
-              FROM {parcels} WHERE campaign_id = %(campaign)s AND set_id = ANY(%(sets)s)
-              GROUP BY set_id) d
-        ON CONFLICT (id) DO UPDATE
-        SET digest = excluded.digest, parcels = excluded.parcels, extent = excluded.extent""",
-            parcels=_parcels(campaign),
-        ),
-        {"campaign": campaign.id, "sets": sets, "srid": srid},
-    )
-    db.execute(
-        conn,
-        db.compose(
-            """
-        DELETE FROM public.parcel_set c
-        WHERE c.id = ANY(%(sets)s) AND NOT EXISTS (
-            SELECT FROM {parcels} WHERE campaign_id = %(campaign)s AND set_id = c.id)""",
-            parcels=_parcels(campaign),
-        ),
-        {"campaign": campaign.id, "sets": sets},
-    )
 
 
 def _parcels(campaign: Campaign) -> tuple[str, str]:
@@ -351,6 +343,35 @@ def _id_note(choice: Choice) -> tuple[str, ...]:
         "from one delivery to the next."
     )
     return () if choice.code else (note,)
+
+
+def _column_notes(source: ParcelSource, choice: Choice, tally: Tally) -> Iterator[str]:
+    if tally.unreadable:
+        yield (
+            f"Values of {', '.join(sorted(tally.unreadable))} could not be kept: lists, pictures, "
+            "or texts in another encoding (--encoding)."
+        )
+    if others := _others(source, choice):
+        yield f"Columns that were not kept: {', '.join(others)} (--keep, --keep-all)."
+
+
+def _place_notes(tally: Tally, frame: geometry.CrsTransform) -> Iterator[str]:
+    if tally.outside:
+        yield (
+            f"{tally.outside:,} features lie outside the area that {frame.source.name} is made "
+            "for: are the degrees above those of the country?"
+        )
+    west, south, east, north = tally.extent_deg
+    if _in_europe(south, west, north, east) and not _in_europe(west, south, east, north):
+        yield (
+            "With latitude and longitude swapped all parcels would lie in Europe: does the file "
+            "give the latitude first?"
+        )
+
+
+def _in_europe(west: float, south: float, east: float, north: float) -> bool:
+    """Whether an extent in degrees lies on Europe's mainland and its nearer islands."""
+    return -11 <= west <= east <= 41 and 34 <= south <= north <= 72
 
 
 def _remarks(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What an import did: numbers, repairs and refusals, for people and for programs."""
+"""The report of an import: numbers, repairs and refusals, for people and for programs."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ class Case:
     Attributes:
         fid: the layer's own feature id.
         code: the parcel's id, None where it has none.
-        reason: what was wrong, or what was done about it.
+        reason: of the repair, merging or refusal.
     """
 
     fid: int

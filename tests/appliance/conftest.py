@@ -15,14 +15,16 @@ import testinfra
 import yaml
 from testinfra.host import Host
 
+from tests.beds.hosts import prepared
 from tests.beds.hosts.lab import Lab
+from tests.standalone.demo import Demo, new_demo
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO_PARCELS = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: only in `make test-system-full`")
+    config.addinivalue_line("markers", "full: only in `make test-appliance-full`")
     # Ansible is found beside this Python.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
@@ -83,17 +85,17 @@ class Appliance:
         ask = "cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d cbm -c %s"
         return str(self.host("postgis").check_output(ask, statement))
 
-    def play(self, playbook: str, *options: str) -> str:
-        """Run a playbook and return what it printed; a failure fails the test with its end."""
+    def play(self, playbook: str, *options: str, checkout: Path = ROOT) -> str:
+        """The output of a playbook of a checkout; its failure fails the test."""
         ran = subprocess.run(
             [
                 "ansible-playbook",
                 "--inventory",
                 self.inventory,
                 *options,
-                ROOT / "playbooks" / playbook,
+                checkout / "playbooks" / playbook,
             ],
-            cwd=ROOT,
+            cwd=checkout,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -115,27 +117,42 @@ def stopped(host: Host, *units: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """Five bare hosts, removed at the end unless CBM_KEEP_LAB is set."""
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Five hosts, of this machine's prepared image if there is one that fits.
+
+    They are removed at the end, unless CBM_KEEP_LAB is set or the run was interrupted: the next
+    run goes on with them.
+    """
     made = Lab("system", "10.77.2")
+    if prepared.is_kept():
+        made.boot_from(prepared.image_name())
     made.up()
-    try:
-        yield made
-    finally:
-        if not os.environ.get("CBM_KEEP_LAB"):
-            made.down()
+    yield made
+    interrupted = request.session.exitstatus == pytest.ExitCode.INTERRUPTED
+    if not (interrupted or os.environ.get("CBM_KEEP_LAB")):
+        made.down()
 
 
 @pytest.fixture(scope="session")
 def appliance(request: pytest.FixtureRequest) -> Appliance:
-    """The appliance that CBM_INVENTORY names, or one made of bare hosts by the site playbook."""
+    """The appliance that CBM_INVENTORY names, or one made of the lab's hosts by the site playbook.
+
+    Without one no test can run: the whole run ends with the reason, instead of each test.
+    """
     named = os.environ.get("CBM_INVENTORY")
     if named:
+        if not Path(named).is_file():
+            pytest.exit(f"CBM_INVENTORY is {named}, which is no file", returncode=4)
         return Appliance(Path(named))
-    made = Appliance(request.getfixturevalue("lab").inventory)
-    began = time.monotonic()
-    made.play("site.yml")
-    print(f"site.yml on {len(made.names('common'))} bare hosts: {time.monotonic() - began:.0f} s")
+    try:
+        made = Appliance(request.getfixturevalue("lab").inventory)
+        began = time.monotonic()
+        made.play("site.yml")
+    except AssertionError as error:
+        pytest.exit(f"there is no appliance to test: {error}", returncode=1)
+    hosts = "prepared" if prepared.is_kept() else "bare"
+    took_s = time.monotonic() - began
+    print(f"site.yml on {len(made.names('common'))} {hosts} hosts: {took_s:.0f} s")
     return made
 
 
@@ -144,3 +161,10 @@ def demo(appliance: Appliance) -> Appliance:
     """The appliance with the demo's parcels and scenes, extracted by its workers."""
     appliance.play("demo.yml", "--extra-vars", f"demo_parcels={DEMO_PARCELS}")
     return appliance
+
+
+@pytest.fixture(scope="session")
+def standalone() -> Iterator[Demo]:
+    """The same parcels and scenes on this machine alone; it makes two of the scenes itself."""
+    for made in new_demo():
+        yield made.up(f"--synthetic-parcels={DEMO_PARCELS}")

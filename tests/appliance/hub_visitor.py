@@ -99,12 +99,12 @@ def execute(address, headers, code, seconds):
     printed = ""
     try:
         while True:
-            told = json.loads(socket.recv())
-            kind, content = told["header"]["msg_type"], told["content"]
+            message = json.loads(socket.recv())
+            kind, content = message["header"]["msg_type"], message["content"]
             state = content.get("execution_state") if kind == "status" else None
             if state in ("restarting", "dead", "autorestarting"):
                 return printed, True
-            if told["parent_header"].get("msg_id") != asked:
+            if message["parent_header"].get("msg_id") != asked:
                 continue
             if kind == "stream":
                 printed += content["text"]

@@ -23,10 +23,10 @@ class Mailbox:
         self.password = secrets.token_hex(8)
         self.letters: list[str] = []
 
-    def authenticate(self, *told: object) -> AuthResult:
+    def authenticate(self, *arguments: object) -> AuthResult:
         """Whether this is the login and its password."""
         right = LoginPassword(LOGIN.encode(), self.password.encode())
-        return AuthResult(success=told[-1] == right, handled=False)
+        return AuthResult(success=arguments[-1] == right, handled=False)
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd calls it so
         self, _server: object, _session: object, envelope: Envelope

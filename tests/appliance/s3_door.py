@@ -42,7 +42,7 @@ def bucket(gateway: str, secrets: Path, folder: Path) -> Iterator[Bucket]:
     context.load_cert_chain(*certificate(gateway, secrets, folder))
     with server.running() as s3, socket.create_server((gateway, 0), backlog=50) as door:
         behind = ("127.0.0.1", int(s3.http.url.rsplit(":", 1)[1]))
-        threading.Thread(target=_serve, args=(door, context, behind), daemon=True).start()
+        threading.Thread(target=serve, args=(door, context, behind), daemon=True).start()
         port = door.getsockname()[1]
         name = s3.new_bucket()
         yield Bucket(f"{gateway}:{port}", name, s3.http.access_key, s3.http.secret_key)
@@ -91,7 +91,8 @@ def _openssl(*arguments: str | Path) -> None:
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
-def _serve(door: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
+def serve(door: socket.socket, context: ssl.SSLContext, behind: tuple[str, int]) -> None:
+    """Carry what comes through the door, TLS outside, until it is closed."""
     while True:
         try:
             client, _ = door.accept()

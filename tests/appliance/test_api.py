@@ -21,6 +21,13 @@ def test_the_first_user_may_log_in(user: WayIn) -> None:
     assert user.ask("/query/info").status == 200
 
 
+def test_the_guide_of_the_release_is_open_to_everybody(appliance: Appliance) -> None:
+    for page, text in (("index", "CbM appliance"), ("operate/alerts/ApiDown", "ApiDown")):
+        answer = WayIn.of(appliance).ask(f"/guide/{page}.html")
+        assert answer.status == 200
+        assert text in answer.body.decode()
+
+
 def test_a_wrong_password_is_refused(appliance: Appliance) -> None:
     answer = WayIn.of(appliance).as_user("admin", "not the password").ask("/query/info")
     assert answer.status == 401
@@ -38,7 +45,7 @@ def test_only_root_reads_the_settings_and_the_owners_password_is_not_there(
     appliance: Appliance,
 ) -> None:
     host = appliance.host("api")
-    for path in ("/etc/cbm/api.env", "/etc/cbm/api/pgpass", "/root/.docker/config.json"):
+    for path in ("/etc/cbm/api.env", "/etc/cbm/api/secrets/pgpass", "/root/.docker/config.json"):
         assert host.run(f"runuser -u nobody -- cat {path}").rc != 0, path
     kept = "grep -rqs {} /etc /root /run /var/lib/docker/containers"
     assert host.run(kept.format(appliance.secret("database_api"))).rc == 0

@@ -26,8 +26,8 @@ def database(appliance: Appliance) -> Host:
 
 def fingerprint(database: Host) -> dict[str, Any]:
     """Counts and digests of all tables."""
-    said = database.check_output("runuser -u postgres -- /usr/local/sbin/cbm-backup fingerprint")
-    return dict(json.loads(said))
+    output = database.check_output("runuser -u postgres -- /usr/local/sbin/cbm-backup fingerprint")
+    return dict(json.loads(output))
 
 
 def test_backup_now_is_published_and_encrypted(appliance: Appliance, database: Host) -> None:
@@ -62,11 +62,11 @@ def test_wal_of_a_write_is_archived_within_the_timeout(appliance: Appliance) -> 
 
 
 def test_drill_restores_and_finds_all_equal(appliance: Appliance, database: Host) -> None:
-    said = appliance.play("drill.yml")
+    output = appliance.play("drill.yml")
     result = json.loads(database.file("/var/lib/cbm/backup/drill.json").content_string)
     assert result["differing"] == []
     assert result["tables"] == len(fingerprint(database)["tables"])
-    assert result["point"] in said
+    assert result["point"] in output
     assert (
         "cbm_drill_last_success_seconds"
         in database.file("/var/lib/cbm/metrics/drill.prom").content_string
@@ -76,9 +76,9 @@ def test_drill_restores_and_finds_all_equal(appliance: Appliance, database: Host
 
 def test_restore_only_says_what_it_would_do(appliance: Appliance) -> None:
     before = appliance.sql("SELECT pg_postmaster_start_time()")
-    said = appliance.play("restore.yml")
-    assert "Nothing is done yet" in said
-    assert "The data of now are kept, in /var/lib/postgresql" in said
+    output = appliance.play("restore.yml")
+    assert "Nothing is done yet" in output
+    assert "The current data are kept, in /var/lib/postgresql" in output
     assert appliance.sql("SELECT pg_postmaster_start_time()") == before
 
 
@@ -109,8 +109,8 @@ def test_a_mistake_is_taken_back_in_place(appliance: Appliance, database: Host) 
     appliance.sql("DELETE FROM aoi WHERE code = 'keep'")
     _await_archived(appliance)
 
-    said = appliance.play("restore.yml", "-e", target, "-e", "yes=true")
-    kept = re.search(r"The data of now are kept, in (/var/lib/postgresql/\S+)\.", said)
+    output = appliance.play("restore.yml", "-e", target, "-e", "yes=true")
+    kept = re.search(r"The current data are kept, in (/var/lib/postgresql/\S+)\.", output)
     assert kept
     assert database.file(kept[1]).is_directory
     assert fingerprint(database)["tables"] == then["tables"]
@@ -161,15 +161,15 @@ def test_lost_host_comes_back_as_of_a_moment(
 
     _destroy(appliance, name)
     database = appliance.host("backup")
-    assert not database.file("/var/lib/postgresql").exists
+    assert database.run("ls /var/lib/postgresql/*/main").failed
 
     target = json.dumps({"restore_to": moment})
     began = time.monotonic()
-    said = appliance.play("restore.yml", *away, "-e", target, "-e", "yes=true")
+    output = appliance.play("restore.yml", *away, "-e", target, "-e", "yes=true")
     print(f"restored to a fresh host in {time.monotonic() - began:.0f} s")
 
-    assert "There are no data now" in said
-    assert "The last migration then was" in said
+    assert "There are no data yet" in output
+    assert "The last migration then was" in output
     found = fingerprint(database)
     assert found["tables"] == then["tables"]
     assert (

@@ -1,5 +1,6 @@
 """The container engine keeps its limits, and published ports are for members only."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -73,7 +74,51 @@ def test_logs_of_containers_are_bounded(appliance: Appliance) -> None:
         assert "Logging Driver: json-file" in host.check_output("docker info")
 
 
+def test_networks_of_containers_have_the_mtu_of_the_hosts(appliance: Appliance) -> None:
+    for name in appliance.names("docker"):
+        host, address = appliance.named(name), appliance.variables(name)["cbm_address"]
+        links = json.loads(host.check_output("ip -json address"))
+        mtu = next(
+            link["mtu"]
+            for link in links
+            if any(entry["local"] == address for entry in link["addr_info"])
+        )
+        networks = ["bridge", "docker_gwbridge"] if name in appliance.names("swarm") else ["bridge"]
+        for network in networks:
+            inspect = f"docker network inspect {network} --format '{{{{json .Options}}}}'"
+            options = json.loads(host.check_output(inspect))
+            assert options["com.docker.network.driver.mtu"] == str(mtu), (name, network)
+
+
 def test_guard_outlives_a_restart_of_the_firewall(manager: Host) -> None:
     manager.check_output("systemctl restart nftables")
     assert "ct status dnat drop" in manager.check_output("nft list chain inet cbm_docker forward")
     assert "DOCKER-USER" in manager.check_output("iptables --list FORWARD")
+
+
+def test_docker_inspect_shows_no_secret(appliance: Appliance, manager: Host) -> None:
+    """Of the instances and workers, and of the programs of an operator's hands while they run."""
+    folder = appliance.inventory.parent / "secrets"
+    secrets = {
+        path.name: path.read_text().strip()
+        for path in folder.iterdir()
+        if path.suffix not in (".crt", ".csr")
+    }
+    # It waits for a password, and gets none.
+    waits = "cbm-api users add nobody --password-stdin"
+    started = f"systemd-run --quiet --collect --unit=cbm-test-waits sh -c 'sleep 20 | {waits}'"
+    manager.check_output(started)
+    manager.check_output(
+        "timeout 15 sh -c 'until docker ps | grep -q /cbm-app; do sleep 0.3; done'"
+    )
+    try:
+        shown = [
+            host.check_output("docker ps --quiet | xargs --no-run-if-empty docker inspect")
+            for host in appliance.hosts("docker")
+        ]
+    finally:
+        manager.run("systemctl stop cbm-test-waits")
+    shown.append(manager.check_output("docker service ls --quiet | xargs docker service inspect"))
+    assert any('"PGUSER=owner"' in text for text in shown)
+    assert [name for name, secret in secrets.items() if any(secret in text for text in shown)] == []
+    assert manager.check_output("ls /run/cbm-logins") == ""

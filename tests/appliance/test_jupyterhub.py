@@ -147,9 +147,20 @@ def test_a_user_reads_neither_anothers_home_nor_processes_nor_our_secrets(users:
         "    try:\n        open(path, 'rb').read(); print('READ', path)\n"
         "    except OSError as error:\n        print(type(error).__name__)\n"
     )
-    said = users.printed("test-ann", code).splitlines()
-    assert len(said) == len(forbidden)
-    assert set(said) <= {"PermissionError", "FileNotFoundError"}, said
+    output = users.printed("test-ann", code).splitlines()
+    assert len(output) == len(forbidden)
+    assert set(output) <= {"PermissionError", "FileNotFoundError"}, output
+
+
+def test_a_user_reaches_of_the_hosts_own_ports_only_the_hub_and_the_web(users: Hub) -> None:
+    code = (
+        "import socket\n"
+        "for port in (80, 443, 8102, 8000, 8001, 8100, 8101, 8200, 9100):\n"
+        "    host = socket.gethostname() if port < 1000 or port == 9100 else '127.0.0.1'\n"
+        "    try:\n        socket.create_connection((host, port), 5); print(port)\n"
+        "    except ConnectionRefusedError:\n        pass\n"
+    )
+    assert users.printed("test-ann", code).split() == ["80", "443", "8102"]
 
 
 def test_a_user_writes_to_the_home_alone(users: Hub) -> None:

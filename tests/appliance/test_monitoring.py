@@ -14,6 +14,7 @@ from testinfra.host import Host
 from tests.appliance import s3_door
 from tests.appliance.conftest import Appliance
 from tests.appliance.mailbox import Mailbox, served
+from tests.appliance.way_in import WayIn
 
 METRICS = "/var/lib/cbm/metrics"
 FIGURE = "cbm_certificate_not_after_seconds"
@@ -86,11 +87,11 @@ def test_exporters_speak_tls_by_the_appliances_authority(appliance, manager):
     for name in appliance.names("common"):
         plain = manager.run(f"curl -sS --fail --max-time 5 http://{name}:9100/metrics")
         assert plain.failed
-        told = manager.check_output(
+        report = manager.check_output(
             f"curl -sS --fail --max-time 5 {authority} https://{name}:9100/metrics"
         )
-        assert "node_memory_MemAvailable_bytes" in told
-        assert FIGURE in told
+        assert "node_memory_MemAvailable_bytes" in report
+        assert FIGURE in report
 
 
 def test_prometheus_is_reached_by_its_own_host_alone(appliance, manager):
@@ -101,9 +102,21 @@ def test_prometheus_is_reached_by_its_own_host_alone(appliance, manager):
         assert manager.run(f"timeout 3 bash -c '</dev/tcp/{address}/{port}'").failed
 
 
+def test_logins_like_a_hub_users_reach_no_monitoring_of_their_host(appliance, manager):
+    """On a machine that is everything they could silence alerts."""
+    name = appliance.names("monitoring")[0]
+    as_stranger = "systemd-run --quiet --pipe --wait --collect --property=DynamicUser=yes"
+    for address in ("http://127.0.0.1:9090", "http://127.0.0.1:9093", f"https://{name}:9100"):
+        ask = f"curl -s -o /dev/null {address}/"
+        assert manager.run(f"{as_stranger} {ask}").rc == 7, address
+        assert manager.run(f"runuser -u debian -- {ask}").rc == 0, address
+        assert manager.run(f"runuser -u prometheus -- {ask}").rc == 0, address
+
+
 def test_an_alert_fires_reaches_alertmanager_and_resolves(appliance, manager):
     database = appliance.host("postgis")
-    instance = appliance.names("postgis")[0]
+    instance, site = appliance.names("postgis")[0], appliance.names("api")[0]
+    page = "/guide/operate/alerts/CertificateExpired.html"
 
     def firing() -> bool:
         alerts = manager.check_output("curl -sS http://127.0.0.1:9093/api/v2/alerts?active=true")
@@ -112,9 +125,11 @@ def test_an_alert_fires_reaches_alertmanager_and_resolves(appliance, manager):
             and a["labels"]["instance"] == instance
             and a["labels"]["path"] == "/old.crt"
             and "playbooks/rotate.yml" in a["annotations"]["description"]
+            and a["annotations"]["runbook"] == f"https://{site}{page}"
             for a in json.loads(alerts)
         )
 
+    assert WayIn.of(appliance).ask(page).status == 200
     assert not firing()
     # With its type, as the exporter has it already: figures of one name and two types are left out.
     lines = f'# TYPE {FIGURE} gauge\\n{FIGURE}{{path="/old.crt"}} 1000\\n'
@@ -148,7 +163,9 @@ def test_an_alert_is_mailed_over_tls_to_the_operators(
     }
     appliance.play("monitoring.yml", "--extra-vars", json.dumps({"monitoring_mail": mail}))
     labels = {"alertname": "Rehearsal", "instance": "nowhere"}
-    alert = json.dumps([{"labels": labels, "annotations": {"summary": "This is a rehearsal."}}])
+    runbook = "https://api/guide/operate/alerts/index.html"
+    notes = {"summary": "This is a rehearsal.", "runbook": runbook}
+    alert = json.dumps([{"labels": labels, "annotations": notes}])
     try:
         manager.check_output("curl -sS --fail --json %s http://127.0.0.1:9093/api/v2/alerts", alert)
         wait_for(lambda: any("Rehearsal" in letter for letter in mailbox.letters))
@@ -156,6 +173,7 @@ def test_an_alert_is_mailed_over_tls_to_the_operators(
         appliance.play("monitoring.yml")
     [letter] = [letter for letter in mailbox.letters if "Rehearsal" in letter]
     assert "This is a rehearsal." in letter
+    assert runbook in letter
     assert "To: operators@example.org" in letter
 
 
@@ -182,10 +200,18 @@ def test_an_old_backup_is_noticed_until_there_is_a_new_one(appliance, manager):
         manager.check_output(f"rm {path}")
 
 
+# Long, as an id of Docker's, 25 letters and digits, may hold any three of them by chance.
+PASSWORDS = ("hunter2-of-the-canary", "password-of-the-canary")
+PARCEL = "NL7000000000canary"
+
+
 @pytest.fixture
 def report(appliance: Appliance) -> dict[str, str]:
     """What facts.yml packs: file name -> text."""
-    line = f"refused {appliance.secret('api_metrics')} password=hunter2 https://u:pw1@h/q?pid=NL7"
+    line = (
+        f"refused {appliance.secret('api_metrics')} password={PASSWORDS[0]}"
+        f" https://u:{PASSWORDS[1]}@h/q?pid={PARCEL}"
+    )
     appliance.host("common").check_output(f"logger -p user.err 'canary {line}'")
     before = set(appliance.inventory.parent.glob("support-*.tar.gz"))
     appliance.play("facts.yml")
@@ -212,7 +238,7 @@ def test_a_report_of_trouble_tells_of_every_host_but_no_secret_and_no_parcel(app
     assert heard
     secret = appliance.secret("api_metrics")
     assert len(secret) >= 20
-    for word in (secret, "hunter2", "pw1", "NL7"):
+    for word in (secret, *PASSWORDS, PARCEL):
         assert not [name for name, text in report.items() if word in text], word
     database = report[f"{appliance.names('postgis')[0]}.txt"]
     assert "0006_monitoring.sql" in database

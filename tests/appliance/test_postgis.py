@@ -65,9 +65,9 @@ def test_each_login_comes_in_over_verified_tls(
 def test_what_does_not_belong_is_refused(
     database: Host, appliance: Appliance, settings: dict[str, str], why: str
 ) -> None:
-    code, said = psql(database, appliance, "SELECT 1", **settings)
+    code, output = psql(database, appliance, "SELECT 1", **settings)
     assert code != 0
-    assert re.search(why, said), said
+    assert re.search(why, output), output
 
 
 @pytest.mark.parametrize("port", [5432, 6432])
@@ -92,9 +92,9 @@ def test_an_analyst_reads_and_cannot_write(database: Host, appliance: Appliance)
         "SET default_transaction_read_only = off; CREATE TABLE mine (x int)",
         "SELECT * FROM api_user",
     ):
-        code, said = psql(database, appliance, statement, PGUSER="analyst")
+        code, output = psql(database, appliance, statement, PGUSER="analyst")
         assert code != 0, statement
-        assert "read-only transaction" in said or "permission denied" in said
+        assert "read-only transaction" in output or "permission denied" in output
 
 
 def test_statements_have_limits(database: Host, appliance: Appliance) -> None:
@@ -102,6 +102,35 @@ def test_statements_have_limits(database: Host, appliance: Appliance) -> None:
     assert psql(database, appliance, shown, PGUSER="api") == (0, "1min")
     assert psql(database, appliance, shown, PGUSER="analyst") == (0, "10min")
     assert psql(database, appliance, shown, PGUSER="worker") == (0, "0")
+
+
+def test_the_server_has_a_connection_for_every_thread_that_may_want_one(
+    appliance: Appliance,
+) -> None:
+    api = appliance.host("api")
+    program = "from app.settings import ApiSettings; print(ApiSettings.from_env().connections)"
+    process = int(api.check_output(f"docker exec cbm-api-8000 python3 -c '{program}'"))
+    workers = 2 * int(re.findall(r"--workers (\d+)", api.check_output("ps -eo args"))[0])
+    assert int(appliance.sql("SHOW max_connections")) == workers * process + 20 + 50
+
+
+def test_an_analyst_who_lifts_his_timeout_is_ended_all_the_same(
+    database: Host, appliance: Appliance
+) -> None:
+    assert database.service("cbm-cancel-analysts.timer").is_running
+    folder = "/run/systemd/system/cbm-cancel-analysts.service.d"
+    shorter = f"mkdir -p {folder} && printf '[Service]\\nEnvironment=CBM_LONGEST=2s\\n'"
+    database.check_output(f"{shorter} >{folder}/test.conf && systemctl daemon-reload")
+    try:
+        # Sooner than the timer.
+        soon = "systemd-run --quiet --on-active=4 --timer-property=AccuracySec=100ms"
+        database.check_output(f"{soon} systemctl start cbm-cancel-analysts")
+        sleeps = "SET statement_timeout = 0; SELECT pg_sleep(100)"
+        code, output = psql(database, appliance, sleeps, PGUSER="analyst")
+    finally:
+        database.check_output(f"rm -r {folder} && systemctl daemon-reload")
+    assert code != 0
+    assert "canceling statement due to user request" in output
 
 
 def test_pgbouncer_is_no_superuser_and_knows_pooled_logins_only(database: Host) -> None:
@@ -121,14 +150,16 @@ def test_programs_work_through_pgbouncer(database: Host, appliance: Appliance) -
     """The queue's statements, by the worker's own connection: parameters, transactions, COPY."""
     address = str(appliance.variables(appliance.names("postgis")[0])["cbm_address"])
     program = """
-from store import catalogue, db
+from store import db, queue
 conns = [db.connect("test") for _ in range(30)]  # more than the pool has, at a time
 for conn in conns:
     with db.transaction(conn):
-        assert db.one(conn, "SHOW TimeZone").TimeZone == "UTC"
-        assert db.one(conn, "SELECT pg_try_advisory_xact_lock(%s) AS got", (id(conn) % 99991,)).got
-    catalogue.progress(conn)
-    assert catalogue.open_work(conn) >= 0
+        assert db.fetch_one(conn, "SHOW TimeZone").TimeZone == "UTC"
+        assert db.fetch_one(
+            conn, "SELECT pg_try_advisory_xact_lock(%s) AS got", (id(conn) % 99991,)
+        ).got
+    queue.progress(conn)
+    assert queue.open_work(conn) >= 0
 print(b"".join(db.copy_csv(conns[0], "SELECT %s AS n", (7,))).decode().split())
 """
     ran = database.run(
@@ -165,7 +196,7 @@ def _settings(appliance: Appliance, memory_mb: int, folder: Path) -> dict[str, s
         },
         "delegate_to": "localhost",
         "become": False,
-        "vars": {"postgis_m": memory_mb, "postgis_cores": facts["processor_vcpus"]},
+        "vars": {"__postgis_m": memory_mb, "__postgis_cores": facts["processor_vcpus"]},
     }
     files = [
         f"{ROOT}/{path}"
@@ -203,7 +234,7 @@ def _settings(appliance: Appliance, memory_mb: int, folder: Path) -> dict[str, s
                 "maintenance_work_mem": "64MB", "max_wal_size": "1024MB",
                 "max_parallel_workers_per_gather": "2"}),
         (65536, {"shared_buffers": "16384MB", "effective_cache_size": "39321MB",
-                 "work_mem": "163MB", "maintenance_work_mem": "2048MB", "max_wal_size": "16384MB",
+                 "work_mem": "122MB", "maintenance_work_mem": "2048MB", "max_wal_size": "16384MB",
                  "max_parallel_workers_per_gather": "4"}),
     ],
 )  # fmt: skip
@@ -248,9 +279,9 @@ def test_volume_is_formatted_once_and_foreign_ones_are_refused(
     play.write_text(yaml.safe_dump([{
         "name": "Mount", "hosts": appliance.names("postgis")[0], "tasks": [{
             "name": "Mount",
-            "ansible.builtin.include_role": {"name": "postgis", "tasks_from": "volume.yml"},
+            "ansible.builtin.include_role": {"name": "volume"},
             "vars": {
-                "postgis_volume": "test", "postgis_mount": "/mnt/test-volume",
+                "volume_name": "test", "volume_mount": "/mnt/test-volume",
                 "cbm_volumes": {"test": {"device": "{{ device }}", "size_gb": 1}},
             },
         }],

@@ -132,6 +132,19 @@ def test_strangers_on_the_host_cannot_steer_it_nor_read_its_log(appliance: Appli
     assert host.run("runuser -u nobody -- cat /var/log/caddy/access.log").rc != 0
 
 
+def test_past_the_proxy_only_its_own_user_and_root_come(appliance: Appliance) -> None:
+    host = appliance.host("proxy")
+    for port in (8000, 8001, 8100, 8200):
+        ask = f"curl -s -o /dev/null http://127.0.0.1:{port}/"
+        assert host.run(f"runuser -u nobody -- {ask}").rc == 7, port
+        assert host.run(f"runuser -u caddy -- {ask}").rc == 0, port
+    steer = "curl -s -o /dev/null http://127.0.0.1:8101/"
+    assert host.run(f"runuser -u caddy -- {steer}").rc == 7
+    code = "import socket; socket.create_connection(('127.0.0.1', 8001), 5)"
+    knocked = host.run(f'docker exec cbm-api-8000 python3 -c "{code}"')
+    assert "ConnectionRefusedError" in knocked.stderr
+
+
 def test_only_the_web_and_ssh_are_open(appliance: Appliance) -> None:
     manager, address = appliance.host("registry"), WayIn.of(appliance).address
     for port in (80, 443):

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterator
 
 import pytest
 from testinfra.host import Host
@@ -16,12 +17,12 @@ def manager(appliance: Appliance) -> Host:
     return appliance.host("registry")
 
 
-def status(host: Host, registry: str, login: str = "", path: str = "") -> str:
+def status(host: Host, registry: str, login: str = "", path: str = "", method: str = "GET") -> str:
     """What the registry says to a member; the login goes by standard input."""
     config = f"printf 'user = \"{login}\"' | " if login else ""
     accept = "Accept: application/vnd.docker.distribution.manifest.v2+json"
     curl = f"curl --silent --output /dev/null --write-out '%{{http_code}}' --header '{accept}'"
-    address = f"https://{registry}:5000/v2/{path}"
+    address = f"--request {method} https://{registry}:5000/v2/{path}"
     return str(host.check_output(f"{config}{curl} {address} {'--config -' if login else ''}"))
 
 
@@ -34,6 +35,45 @@ def test_registry_needs_a_login(appliance: Appliance, manager: Host) -> None:
     assert status(manager, name) == "401"
     assert status(manager, name, "cbm:wrong") == "401"
     assert status(manager, name, f"cbm:{appliance.secret('registry')}") == "200"
+
+
+def test_the_login_of_members_brings_nothing_in_and_removes_nothing(
+    appliance: Appliance, manager: Host
+) -> None:
+    worker, registry = appliance.host("swarm"), appliance.names("registry")[0]
+    login = f"cbm:{appliance.secret('registry')}"
+    name, digest = image(manager, "cbm-api").split("/")[1].split("@")
+    for method, path in (
+        ("POST", f"{name}/blobs/uploads/"),
+        ("PUT", f"{name}/manifests/another"),
+        ("DELETE", f"{name}/manifests/{digest}"),
+    ):
+        assert status(worker, registry, login, path, method) == "405", path
+    assert status(worker, registry, login, f"{name}/manifests/{digest}") == "200"
+
+
+@pytest.fixture
+def open_to_root(manager: Host) -> Iterator[Host]:
+    """While the registry runs that images come in by."""
+    manager.check_output("systemctl start cbm-registry-push")
+    yield manager
+    manager.check_output("systemctl stop cbm-registry-push")
+
+
+def test_images_come_in_by_root_of_the_manager_alone(manager: Host, open_to_root: Host) -> None:
+    ask = "curl -s -o /dev/null http://127.0.0.1:5001/v2/"
+    assert open_to_root.run(ask).rc == 0
+    assert open_to_root.run(f"runuser -u nobody -- {ask}").rc == 7
+    # What an upload needs is not cleared away under it.
+    manager.check_output("systemctl start cbm-registry-retire")
+    assert manager.service("cbm-registry-push").is_running
+    ended = "systemctl show --property=Result --value cbm-registry-retire"
+    assert manager.check_output(ended) == "exec-condition"
+
+
+def test_no_way_in_for_images_is_open_when_none_come(manager: Host) -> None:
+    assert not manager.service("cbm-registry-push").is_running
+    assert manager.run("curl -s http://127.0.0.1:5001/v2/").rc == 7
 
 
 def test_registry_is_closed_to_strangers(appliance: Appliance) -> None:
@@ -79,7 +119,8 @@ def test_old_releases_are_removed_and_the_present_one_stays(
     appliance: Appliance, manager: Host
 ) -> None:
     manager.check_output("systemctl start cbm-registry-retire.service")
-    assert manager.service("docker-registry").is_running
+    ended = "systemctl show --property=Result --value cbm-registry-retire"
+    assert manager.check_output(ended) == "success"
     registry, login = appliance.names("registry")[0], f"cbm:{appliance.secret('registry')}"
     for program in PROGRAMS:
         name, digest = image(manager, program).split("/")[1].split("@")
@@ -87,6 +128,7 @@ def test_old_releases_are_removed_and_the_present_one_stays(
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("open_to_root")
 def test_images_may_come_from_another_registry(appliance: Appliance, manager: Host) -> None:
     # A folder of our own registry plays the other one.
     registry, login = appliance.names("registry")[0], f"cbm:{appliance.secret('registry')}"
@@ -94,10 +136,10 @@ def test_images_may_come_from_another_registry(appliance: Appliance, manager: Ho
     label = '{{index .Config.Labels "org.opencontainers.image.version"}}'
     inspect = f"docker image inspect --format '{label}' {name}@{digest}"
     tag = manager.check_output(inspect)
-    there = f"{registry}:5000/upstream/cbm-app:{tag}"
+    there = f"127.0.0.1:5001/upstream/cbm-app:{tag}"
     manager.check_output(f"docker tag {name}@{digest} {there} && docker push --quiet {there}")
-    delete = f"curl --silent --fail -X DELETE https://{registry}:5000/v2/cbm-app/manifests/{digest}"
-    manager.check_output(f"printf 'user = \"{login}\"' | {delete} --config -")
+    delete = "curl --silent --fail -X DELETE http://127.0.0.1:5001/v2/cbm-app/manifests/"
+    manager.check_output(f"{delete}{digest}")
     assert status(manager, registry, login, f"cbm-app/manifests/{tag}") == "404"
     upstream = f"registry_upstream={registry}:5000/upstream"
     limit = f"{','.join(appliance.names('registry'))},localhost"

@@ -21,11 +21,11 @@ def certificates(appliance: Appliance) -> list[str]:
 
 def test_without_a_yes_it_says_what_it_would_do_and_does_nothing(appliance: Appliance) -> None:
     before = secrets(appliance), certificates(appliance)
-    said = appliance.play("rotate.yml")
-    assert "a new key and certificate for every host" in said
-    assert "new join tokens of the swarm" in said
-    assert "add -e yes=true" in said
-    assert set(re.findall(r"changed=(\d+)", said)) == {"0"}
+    output = appliance.play("rotate.yml")
+    assert "a new key and certificate for every host" in output
+    assert "new join tokens of the swarm" in output
+    assert "add -e yes=true" in output
+    assert set(re.findall(r"changed=(\d+)", output)) == {"0"}
     assert (secrets(appliance), certificates(appliance)) == before
 
 

@@ -1,11 +1,14 @@
 """One swarm over manager and workers, whose nodes are those of the inventory."""
 
 import json
+import re
 import socket
 
 import pytest
 from testinfra.host import Host
 
+from infra import backlog
+from infra.status import read_status, read_task_nodes
 from tests.appliance.conftest import Appliance
 
 
@@ -50,6 +53,45 @@ def test_swarm_is_closed_to_strangers(appliance: Appliance, port: int) -> None:
 def test_networks_of_containers_do_not_meet_that_of_the_hosts(manager: Host) -> None:
     network = json.loads(manager.check_output("docker network inspect cbm"))[0]
     assert all(pool["Subnet"].startswith("172.") for pool in network["IPAM"]["Config"])
+
+
+def test_the_network_over_hosts_leaves_room_for_its_own_headers(
+    appliance: Appliance, manager: Host
+) -> None:
+    links = json.loads(manager.check_output("ip -json link"))
+    mtu = next(link["mtu"] for link in links if link["ifname"] == "eth0")
+    network = json.loads(manager.check_output("docker network inspect cbm"))[0]
+    assert network["Options"]["com.docker.network.driver.mtu"] == str(mtu)
+    worker = appliance.named(appliance.names("swarm")[-1])
+    inside = "docker ps --quiet --filter name=cbm_extraction | head -1"
+    read = f"docker exec $({inside}) sh -c 'cat /sys/class/net/eth*/mtu'"
+    assert str(mtu - 50) in worker.check_output(read).split()
+
+
+def test_the_status_lists_nodes_tasks_and_the_api_with_digests(appliance: Appliance) -> None:
+    tables = {table.title: table for table in read_status(appliance.inventory.parent)}
+    nodes_of_swarm, services, tasks, containers = tables.values()
+    assert [row[0] for row in nodes_of_swarm.rows] == sorted(appliance.names("swarm"))
+    (extraction,) = services.rows
+    assert extraction[0] == "cbm_extraction"
+    assert re.fullmatch(r"cbm-extraction@[0-9a-f]{12}", extraction[2])
+    assert all(row[2] == "running" for row in tasks.rows)
+    assert [row[0] for row in containers.rows] == ["cbm-api-8000", "cbm-api-8001"]
+    assert all(re.fullmatch(r"cbm-app@[0-9a-f]{12}", row[1]) for row in containers.rows)
+
+
+def test_the_backlog_is_read_and_a_claim_is_placed_on_its_workers_host(
+    appliance: Appliance,
+) -> None:
+    folder = appliance.inventory.parent
+    sample = backlog.read_sample(folder, workers=1)
+    assert sample.queues.keys() == set(backlog.QUEUES)
+    assert set(sample.busy) <= set(appliance.names("swarm"))
+    for host in appliance.hosts("swarm"):
+        for container in host.check_output("docker ps -q --filter name=cbm_extraction").split():
+            holder = f"{host.check_output(f'docker exec {container} hostname')}:1"
+            placed = backlog.place_holders([holder], read_task_nodes(folder))
+            assert placed == ((host.check_output("hostname"),), 0)
 
 
 @pytest.mark.parametrize("who", ["", "db", "manager", "nobody"])

@@ -1,16 +1,21 @@
 """From a release at least one migration older to this one's, while users ask and workers work.
 
 On hosts of its own: a schema never goes back, so an appliance that is at this release already does
-not serve. CBM_UPGRADE_INVENTORY may name hosts that are bare, or at the old release.
+not serve. CBM_UPGRADE_INVENTORY may name hosts that are bare, or at the old release;
+CBM_UPGRADE_FROM the commit of the old release, where the newest is not meant.
 """
 
 import os
+import re
 import subprocess
+import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.appliance.conftest import ROOT, Appliance
 from tests.appliance.way_in import Answer, WayIn, asked_without_end
@@ -37,28 +42,63 @@ def bare() -> Iterator[Appliance]:
 
 
 @pytest.fixture(scope="module")
-def older() -> str:
-    """The newest commit that can be deployed and lacks this one's last migration."""
-    last = _git("ls-tree", "--name-only", "HEAD", "store/sql/").split()
-    last = [name for name in last if name.endswith(".sql")]
-    added = _git("log", "--diff-filter=A", "--format=%H", "-1", "--", last[-1])
-    _git("cat-file", "-e", f"{added}^:app/Dockerfile")
-    return _git("rev-parse", f"{added}^")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkout of the newest release that can be installed and lacks only the last migrations."""
+    now = _migrations()
+    commits = _git("rev-list", "--first-parent", "HEAD").split()
+    commit = os.environ.get("CBM_UPGRADE_FROM") or next(
+        each for each in commits if _leads_to(now, each) and _installable(each)
+    )
+    assert _leads_to(now, commit)
+    checkout = tmp_path_factory.mktemp("older") / "checkout"
+    _git("worktree", "add", "--detach", str(checkout), commit)
+    _set_up(checkout)
+    yield checkout
+    _git("worktree", "remove", "--force", str(checkout))
+
+
+def _set_up(checkout: Path) -> None:
+    """Its own programs and what they were locked to: its playbooks call them on this machine."""
+    uv, python = ROOT / ".venv/bin/uv", checkout / ".venv/bin/python"
+    install = (uv, "pip", "install", "--quiet", "--python", python)
+    for command in (
+        (uv, "venv", "--quiet", "--python", sys.executable, checkout / ".venv"),
+        (*install, "--require-hashes", "--requirement", checkout / "requirements/dev.lock"),
+        (*install, "--no-deps", "--no-build-isolation", "--editable", checkout),
+    ):
+        subprocess.run(command, check=True)
+
+
+def _leads_to(now: list[str], commit: str) -> bool:
+    """Whether a commit has the first of these migrations, unchanged, and not all of them.
+
+    Of branches that were developed side by side one may lack a migration in the middle.
+    """
+    then = _migrations(commit)
+    return then != now and then == now[: len(then)]
+
+
+def _installable(commit: str) -> bool:
+    """Whether a release of this commit has all packages that its wheel is built from."""
+    project = tomllib.loads(_git("show", f"{commit}:pyproject.toml"))
+    packages = project["tool"]["setuptools"]["packages"]
+    shared = yaml.safe_load(_git("show", f"{commit}:playbooks/group_vars/all.yml"))
+    return {name.split(".")[0] for name in packages} <= set(shared["cbm_release_paths"])
 
 
 @pytest.fixture(scope="module")
-def old(bare: Appliance, older: str) -> Appliance:
-    """An appliance at the older release, with the demo's scenes and series."""
-    bare.play("site.yml", "-e", f"cbm_release={older}")
-    bare.play("demo.yml", "-e", f"cbm_release={older}")
+def old(bare: Appliance, older: Path) -> Appliance:
+    """An appliance of the older release by its own playbooks, with the demo's scenes and series."""
+    bare.play("site.yml", checkout=older)
+    bare.play("demo.yml", checkout=older)
     return bare
 
 
 def test_an_upgrade_is_only_told_of_unless_it_is_asked_for(old: Appliance) -> None:
     before = _running(old)
-    told = old.play("upgrade.yml")
-    assert "Nothing is done yet" in told
-    assert _newest_migration() in told
+    report = old.play("upgrade.yml")
+    assert "Nothing is done yet" in report
+    assert _newest_migration() in report
     assert _running(old) == before
 
 
@@ -87,12 +127,13 @@ def test_an_upgrade_under_load_fails_no_request_and_loses_no_scene(old: Applianc
     assert _signatures(old) == signatures
 
 
-def test_going_back_needs_a_word_and_keeps_the_schema(old: Appliance, older: str) -> None:
+def test_going_back_needs_a_word_and_keeps_the_schema(old: Appliance, older: Path) -> None:
+    commit = subprocess.check_output(["git", "-C", older, "rev-parse", "HEAD"], text=True).strip()
     now = _running(old)
     with pytest.raises(AssertionError, match="is older than what ran"):
-        old.play("upgrade.yml", "-e", f"cbm_release={older}", "-e", "yes=true")
+        old.play("upgrade.yml", "-e", f"cbm_release={commit}", "-e", "yes=true")
     assert _running(old) == now
-    back = ("-e", f"cbm_release={older}", "-e", "back=true", "-e", "yes=true")
+    back = ("-e", f"cbm_release={commit}", "-e", "back=true", "-e", "yes=true")
     old.play("upgrade.yml", *back)
     assert not now & _running(old)
     assert _newest_migration() in old.sql("SELECT name FROM public.cbm_migration")
@@ -106,9 +147,15 @@ def _git(*arguments: str) -> str:
     return ran.stdout.strip()
 
 
+def _migrations(commit: str = "HEAD") -> list[str]:
+    """Digest and name of each."""
+    lines = _git("ls-tree", "--format=%(objectname) %(path)", commit, "store/sql/").splitlines()
+    names = [line for line in lines if re.fullmatch(r"\w+ store/sql/\d+_\w+\.sql", line)]
+    return sorted(names, key=lambda line: line.split()[1])
+
+
 def _newest_migration() -> str:
-    names = _git("ls-tree", "--name-only", "HEAD", "store/sql/").split()
-    return max(name for name in names if name.endswith(".sql")).rpartition("/")[2]
+    return _migrations()[-1].rpartition("/")[2]
 
 
 def _running(appliance: Appliance) -> set[str]:

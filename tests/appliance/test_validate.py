@@ -44,12 +44,14 @@ def broken(appliance: Appliance) -> dict[str, Any]:
         "ansible_port": 9,
         "cbm_address": "192.0.2.1",
     }
+    stack["hosts"][appliance.names("api")[0]]["cbm_address"] = "172.21.0.9"
     stack["children"]["docker"]["hosts"].pop(manager)
     stack["children"]["postgis"]["hosts"][manager] = {}
     stack["children"].pop("proxy")
     stack["vars"] |= {
         "cbm_domain": "no domain",
         "cbm_release": "HEAD~1:nothing",
+        "postgis_connections": 60,
         "scenes_s3_key_id": "of a key whose secret is nowhere",
     }
     return {"all": stack}
@@ -73,16 +75,18 @@ def refused(appliance: Appliance, tmp_path_factory: pytest.TempPathFactory) -> s
         "Wrong_name has a name that no certificate can carry",
         "Wrong_name lacks cbm_public_address, cbm_kinds, cbm_volumes in the inventory",
         "lacks the volumes /dev/none: attach them",
-        "lacks cbm_public_address in the inventory: make it anew",
+        "lacks cbm_public_address in the inventory: write it again",
         "must also be in docker",
         "does not have its cbm_address 192.0.2.1 but",
         "group postgis has 2 hosts: exactly one is the database",
         "must be in group proxy too",
-        "cbm_address 192.0.2.1 stands at more than one host",
+        "cbm_address 192.0.2.1 belongs to more than one host",
+        "cbm_address 172.21.0.9 lies in 172.20.0.0/14 or 172.24.0.0/14, where Docker's networks",
         "cbm_domain no domain is no domain name",
-        "lacks extraction/Dockerfile, card/Dockerfile, app/Dockerfile, requirements/store.lock",
+        "lacks pyproject.toml, requirements/store.lock, store/sql",
         "has mode 755: `chmod 700` it",
-        "lacks scenes_s3: write the secret of each key there that group_vars name",
+        "postgis_connections is 60, and 104 are needed: 64 by the API",
+        "lacks scenes_s3: write the secret of each key that group_vars name into it",
     ],
 )
 def test_every_problem_is_said_in_one_run(refused: str, problem: str) -> None:
@@ -93,10 +97,10 @@ def test_a_host_too_small_is_refused(appliance: Appliance) -> None:
     ran = validate(
         appliance.inventory, "-e", "validate_memory_mb=99999999", "-e", "validate_disk_gb=99999999"
     )
-    said = " ".join(ran.stdout.split())
+    output = " ".join(ran.stdout.split())
     assert ran.returncode != 0
-    assert "99999999 are needed: take a larger flavour" in said
-    assert "99999999 are needed: clear or enlarge the disk" in said
+    assert "99999999 are needed: take a larger flavour" in output
+    assert "99999999 are needed: clear or enlarge the disk" in output
 
 
 def test_a_clock_that_is_off_is_refused(appliance: Appliance) -> None:
@@ -112,10 +116,10 @@ def test_secrets_that_git_would_take_are_refused(appliance: Appliance, tmp_path:
     (folder / "registry").write_text("secret")
     subprocess.run(["git", "-C", tmp_path, "add", "secrets/registry"], check=True)
     ran = validate(appliance.inventory, "-e", f"cbm_secrets={folder}")
-    said = " ".join(ran.stdout.split())
+    output = " ".join(ran.stdout.split())
     assert ran.returncode != 0
-    assert "would go into git: add it to .gitignore" in said
-    assert "git keeps secrets/registry" in said
+    assert "would go into git: add it to .gitignore" in output
+    assert "git keeps secrets/registry" in output
 
 
 def test_a_sound_appliance_is_let_through_unchanged(appliance: Appliance) -> None:

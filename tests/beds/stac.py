@@ -1,6 +1,7 @@
 """A STAC API of this machine, with scenes of a test."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,21 @@ from tests.integration.small_state import write_scene
 
 
 @contextmanager
-def serving(folder: Path, scenes: int, address: str = "127.0.0.1") -> Iterator["StacServer"]:
-    """Serve so many scenes, whose files are written into the folder."""
-    server = StacServer(folder, address)
+def serving(
+    folder: Path,
+    scenes: int,
+    address: str = "127.0.0.1",
+    certificate: tuple[Path, Path] | None = None,
+) -> Iterator["StacServer"]:
+    """Serve so many scenes, whose files are written into the folder.
+
+    Args:
+        folder: for the scenes' files.
+        scenes: how many.
+        address: of this machine; the port is any that is free.
+        certificate: the server's and its key, for TLS, which all but loopback needs.
+    """
+    server = StacServer(folder, address, certificate)
     server.items = [item(write_scene(folder, n), server.url) for n in range(scenes)]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -28,18 +41,34 @@ def serving(folder: Path, scenes: int, address: str = "127.0.0.1") -> Iterator["
 
 
 class StacServer(ThreadingHTTPServer):
-    """A STAC API with one collection, and its assets by byte ranges."""
+    """A STAC API with one collection, and its assets by byte ranges.
+
+    Attributes:
+        items: of the collection.
+        requests: paths of assets that were requested.
+    """
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(
+        self, folder: Path, address: str, certificate: tuple[Path, Path] | None = None
+    ) -> None:
         super().__init__((address, 0), _Handler)
         self.folder = folder
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            # The handshake waits for the thread of the request.
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.items: list[dict[str, Any]] = []
+        self.requests: list[str] = []
 
     @property
     def url(self) -> str:
-        return f"http://{self.server_address[0]}:{self.server_port}"
+        return f"{self.scheme}://{self.server_address[0]}:{self.server_port}"
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -60,6 +89,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self._send_json({"type": "FeatureCollection", "features": self.server.items, "links": []})
 
     def _send_asset(self, *, body: bool) -> None:
+        self.server.requests.append(self.path)
         path = self.server.folder / self.path.removeprefix("/assets/")
         if not path.is_file():
             self.send_error(404)

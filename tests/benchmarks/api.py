@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from app.campaigns import campaigns
-from app.parcels import parcel_by_location, peers
-from app.series import Selection, time_series
+from app.query.campaigns import fetch_campaigns
+from app.query.parcels import fetch_peers, parcel_by_location
+from app.query.series import Selection, time_series
 from store import db
 from tests.benchmarks import api_state
 from tests.benchmarks.api_load import Asked, Load, Question, percentile_ms, statuses
@@ -124,7 +124,7 @@ def places_in(state: State, size: Size) -> Places:
     )
     pids = [int(pid) for pid in chosen]
     with closing(state.connect()) as conn:
-        found = db.rows(
+        found = db.fetch_all(
             conn,
             "SELECT pid, ST_X(p) AS lon, ST_Y(p) AS lat FROM (SELECT pid, "
             f"ST_Transform(ST_Centroid(geom), 4326) AS p FROM {AOI}.parcels "
@@ -195,7 +195,7 @@ def _costs(bench: Bench, state: State, api: Api, places: Places, size: Size) -> 
 def _sql_costs(bench: Bench, state: State, places: Places) -> dict[str, float]:
     """PostgreSQL's processor milliseconds a question, the cheapest of interleaved rounds."""
     with closing(state.connect()) as conn:
-        campaign = campaigns(conn, [AOI])[0]
+        campaign = fetch_campaigns(conn, [AOI])[0]
 
         def ours_series(facts: dict[str, Any]) -> object:
             return time_series(conn, campaign, facts["code"], "s2", Selection())
@@ -205,10 +205,10 @@ def _sql_costs(bench: Bench, state: State, places: Places) -> dict[str, float]:
             return parcel_by_location(conn, campaign, *at, geometry=False, wgs84=False)
 
         def ours_peers(facts: dict[str, Any]) -> object:
-            return peers(conn, campaign, facts["code"], distance_m=2000, most=10)
+            return fetch_peers(conn, campaign, facts["code"], distance_m=2000, limit=10)
 
         def jrc(statement: str, facts: dict[str, Any]) -> object:
-            return db.rows(conn, statement, facts)
+            return db.fetch_all(conn, statement, facts)
 
         ways: dict[str, Callable[[dict[str, Any]], object]] = {
             "series": ours_series,

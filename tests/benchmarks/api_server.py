@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
 
-from infra.standalone.cluster import free_port
+from standalone.cluster import free_port
 from tests.benchmarks.clock import server_cpu_s
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")

@@ -105,11 +105,11 @@ def load(bench: Bench, size: Size) -> State:
 
 def _filled(bench: Bench, size: Size) -> State | None:
     with closing(bench.server.connect("postgres")) as admin:
-        found = db.one(admin, "SELECT 1 FROM pg_database WHERE datname = %s", (NAME,))
+        found = db.fetch_one(admin, "SELECT 1 FROM pg_database WHERE datname = %s", (NAME,))
     if not found:
         return None
     with closing(bench.server.connect(NAME)) as conn:
-        note = db.one(conn, "SELECT shobj_description(oid, 'pg_database') AS size, "
+        note = db.fetch_one(conn, "SELECT shobj_description(oid, 'pg_database') AS size, "
                             "to_regclass('public.cbm_migration') AS ledger "
                             "FROM pg_database WHERE datname = current_database()")  # fmt: skip
         if note.size != json.dumps([size.parcels, size.scenes]):
@@ -143,7 +143,7 @@ def fill(bench: Bench, state: State, size: Size) -> None:
 
 def _parcels(conn: db.Connection, state: State, size: Size) -> None:
     campaign = state.campaign.id
-    made = db.one(
+    made = db.fetch_one(
         conn,
         "INSERT INTO parcel_set (campaign_id, digest, parcels, extent) "
         "VALUES (%s, 'bench', %s, ST_MakeEnvelope(3, 50, 8, 54, 4326)) RETURNING id",
@@ -169,7 +169,7 @@ def _signatures(bench: Bench, conn: db.Connection, state: State, size: Size) -> 
         draws.integers(0, 12, (n, 12)),
     )
     for obsid in range(1, size.scenes + 1):
-        leaves = signatures.leaves(conn, state.campaign.id, obsid, "s2")
+        leaves = signatures.ensure_partitions(conn, state.campaign.id, obsid, "s2")
         with db.transaction(conn):
             signatures.write(conn, AOI, leaves, state.campaign.id, obsid, found)
         bench.say(f"{obsid} of {size.scenes} scenes stored")

@@ -10,17 +10,44 @@ from pathlib import Path
 
 import click
 
-from tests.benchmarks import api, api_contract, memory, queries, results, storing, whole, zonal
+from tests.benchmarks import (
+    api,
+    api_contract,
+    country,
+    make_card,
+    make_coherence,
+    make_geometry,
+    make_simulated,
+    memory,
+    queries,
+    queue,
+    remote,
+    results,
+    season,
+    storing,
+    whole,
+    zonal,
+    zonal_gdal,
+)
 from tests.benchmarks.context import Bench, Part
 
 PARTS: Sequence[Part] = (
     zonal.PART,
+    zonal_gdal.PART,
     whole.PART,
     storing.PART,
     queries.PART,
     memory.PART,
+    remote.PART,
+    season.PART,
+    queue.PART,
+    country.PART,
     api.PART,
     api_contract.PART,
+    make_geometry.PART,
+    make_card.PART,
+    make_coherence.PART,
+    make_simulated.PART,
 )
 
 _BUILD = Path(__file__).parents[2] / "build"
@@ -83,7 +110,10 @@ def run(bench: Bench, parts: Iterable[Part], chosen: frozenset[str], out: Path) 
 
 def _chosen(only: str) -> frozenset[str]:
     known = frozenset().union(*(part.goals for part in PARTS))
-    asked = frozenset(name.strip().upper() for name in only.split(",") if name.strip())
+    by_name = {goal.upper(): goal for goal in known}
+    asked = frozenset(
+        by_name.get(name.strip().upper(), name) for name in only.split(",") if name.strip()
+    )
     if asked - known:
         listed = ", ".join(sorted(known, key=results.order))
         raise click.UsageError(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extraction import spans
-from extraction.spans import SpanIndex
+from extraction.spans import ReadPlan, SpanIndex
 from store.catalogue import BandSource
 from store.grid import Grid
 from tests.benchmarks import granule, parcels
@@ -63,8 +63,12 @@ class Bench:
     def index_of(self, grid: Grid) -> SpanIndex:
         """The parcels' spans on a grid's lattice."""
         if grid not in self._indices:
-            self._indices[grid] = spans.build(self.pids, self.wkb, grid.lattice)
+            self._indices[grid] = spans.build([(self.pids, self.wkb)], grid.lattice)
         return self._indices[grid]
+
+    def plan(self, grid: Grid, block_shape_px: tuple[int, int]) -> ReadPlan:
+        """What the parcels need of a raster."""
+        return spans.plan_reads(self.index_of(grid), grid, block_shape_px)
 
     def sources(self, coding: str) -> dict[str, BandSource]:
         """The granule's bands as the catalogue names them: coding is jp2 or cog."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
-from card.synthetic import parcels as synthetic
+from standalone.synthetic import parcels as synthetic
 from store.grid import Grid
 
 EPSG = synthetic.EPSG
@@ -38,7 +38,7 @@ BAND_GRIDS: Mapping[str, Grid] = {
     SCL: GRID_20M,
 }
 
-_VERSION = 2
+_VERSION = 3
 _SEED = 20240613
 _BASE_DN = {"B02": 600, "B03": 800, "B04": 900, "B05": 1300, "B08": 2900, "B11": 2200}
 _FIELD_DN, _PARCEL_DN, _NOISE_DN = 300, 250, 45
@@ -84,6 +84,11 @@ class Granule:
         """A whole band, (row, col), from the COG."""
         with rasterio.open(self.cog[band]) as source:
             return np.asarray(source.read(1))
+
+
+def tile_shape_px(grid: Grid) -> tuple[int, int]:
+    """Rows and columns of a tile of the JPEG 2000 files on a grid."""
+    return _TILE_PX[grid.res_m], _TILE_PX[grid.res_m]
 
 
 def affine(grid: Grid) -> rasterio.Affine:
@@ -202,7 +207,8 @@ def _beyond_orbit(grid: Grid, rows: slice) -> NDArray[np.bool_]:
 def _jp2(band: str) -> dict[str, Any]:
     tile_px = _TILE_PX[BAND_GRIDS[band].res_m]
     nbits = {} if band == SCL else {"NBITS": "15"}
-    return _JP2 | {"BLOCKXSIZE": tile_px, "BLOCKYSIZE": tile_px} | nbits
+    # In lower case: rasterio drops an upper-case BLOCKXSIZE of a raster not said to be tiled.
+    return _JP2 | {"blockxsize": tile_px, "blockysize": tile_px} | nbits
 
 
 def _write(path: Path, pixels: NDArray[Any], grid: Grid, options: Mapping[str, Any]) -> None:
@@ -220,5 +226,14 @@ def _write(path: Path, pixels: NDArray[Any], grid: Grid, options: Mapping[str, A
         **options,
     ) as sink:
         sink.write(pixels, 1)
+    if "blockxsize" in options:
+        _check_tiles(half, (options["blockysize"], options["blockxsize"]))
     half.replace(path)
     half.with_name(f"{half.name}.aux.xml").unlink(missing_ok=True)
+
+
+def _check_tiles(path: Path, tile_px: tuple[int, int]) -> None:
+    """What a window costs depends on the tiles: other ones would be measured in silence."""
+    with rasterio.open(path) as source:
+        if source.block_shapes != [tile_px]:
+            raise RuntimeError(f"{path} has blocks of {source.block_shapes}, not {tile_px}")

@@ -27,6 +27,7 @@ from tests.benchmarks.state import AOI, State
 _S1_GRID = Grid(EPSG, 10.0, GRID_10M.west_m - 3.7, GRID_10M.north_m + 4.1, 24027, 31185)
 _S1_PX = _S1_GRID.height_px * _S1_GRID.width_px
 _S1_BYTES = _S1_PX * 4
+_SETS = 3
 _COPIES = ((0, 0), (1, 0), (0, -1), (1, -1))
 _POLL_S = 0.01
 _GB = 2**30
@@ -40,14 +41,28 @@ def run(bench: Bench, wanted: frozenset[str]) -> Iterator[Result]:
         coding: _peak(bench, state, state.register("s2", EPSG, bench.sources(coding)))
         for coding in ("jp2", "cog")
     }
+    bench.say(f"P12: {_SETS} parcel sets as large")
+    shared = State.fresh(bench.server, "bench_memory_sets")
+    shared.import_parcels(parcels.file(bench.folder))
+    _add_sets(shared, n)
+    sets = {
+        coding: _peak(bench, shared, shared.register("s2", EPSG, bench.sources(coding)))
+        for coding in ("jp2", "cog")
+    }
     bench.say("P12: a Sentinel-1 raster of 3 GB a band, and four times the parcels")
     _spread_parcels(state, n)
     s1 = _peak(bench, state, state.register("bs", EPSG, _s1_bands(bench.folder)))
     yield Result.of(
         "P12",
-        "peak memory of a worker: S2 granule ; S1 scene, two bands of 3 GB",
-        [Figure(max(s2.values()), 1, False, "S2", " GB"), Figure(s1, 1, False, "S1", " GB")],
+        f"peak memory of a worker: S2 granule ; for {_SETS} sets of 40,000 parcels ; S1 scene, two "
+        "bands of 3 GB",
+        [
+            Figure(max(s2.values()), 0.5, False, "S2", " GB"),
+            Figure(max(sets.values()), 0.5, False, "sets", " GB"),
+            Figure(s1, 1, False, "S1", " GB"),
+        ],
         {f"s2_{coding}_gb": peak for coding, peak in s2.items()}
+        | {f"sets_{coding}_gb": peak for coding, peak in sets.items()}
         | {"s1_parcels": n * len(_COPIES), "s1_bytes_per_band": _S1_BYTES},
     )
 
@@ -86,23 +101,48 @@ def _spread_parcels(state: State, n: int) -> None:
     size_m = GRID_10M.width_px * GRID_10M.res_m
     with closing(state.connect()) as conn:
         for number, (east, north) in enumerate(_COPIES[1:], 1):
-            db.execute(
+            _copy_parcels(conn, n, number, (east * size_m, north * size_m))
+
+
+def _add_sets(state: State, n: int) -> None:
+    """Repeat the parcels where they are, as sets of their own."""
+    with closing(state.connect()) as conn:
+        for number in range(1, _SETS):
+            new = db.fetch_one(
                 conn,
-                f"""
-                INSERT INTO {AOI}.parcels
-                SELECT campaign_id, pid + %(step)s, set_id, code || '-' || %(number)s, crop_name,
-                       crop_code, ST_Transform(ST_Translate(ST_Transform(geom, %(epsg)s), %(x)s,
-                       %(y)s), ST_SRID(geom)), geom_sha
-                FROM {AOI}.parcels WHERE pid <= %(n)s""",
-                {
-                    "step": number * n,
-                    "number": number,
-                    "epsg": EPSG,
-                    "x": east * size_m,
-                    "y": north * size_m,
-                    "n": n,
-                },
+                "INSERT INTO parcel_set (campaign_id, digest, parcels, extent) "
+                "SELECT campaign_id, md5(random()::text), parcels, extent FROM parcel_set LIMIT 1 "
+                "RETURNING id",
             )
+            _copy_parcels(conn, n, number, (0.0, 0.0), new.id)
+
+
+def _copy_parcels(
+    conn: db.Connection,
+    n: int,
+    number: int,
+    shift_m: tuple[float, float],
+    set_id: int | None = None,
+) -> None:
+    """Repeat the first n parcels elsewhere, in their set or another."""
+    db.execute(
+        conn,
+        f"""
+        INSERT INTO {AOI}.parcels
+        SELECT campaign_id, pid + %(step)s, coalesce(%(set)s, set_id), code || '-' || %(number)s,
+               crop_name, crop_code, ST_Transform(ST_Translate(ST_Transform(geom, %(epsg)s), %(x)s,
+               %(y)s), ST_SRID(geom)), geom_sha
+        FROM {AOI}.parcels WHERE pid <= %(n)s""",
+        {
+            "step": number * n,
+            "set": set_id,
+            "number": number,
+            "epsg": EPSG,
+            "x": shift_m[0],
+            "y": shift_m[1],
+            "n": n,
+        },
+    )
 
 
 def _s1_bands(folder: Path) -> Mapping[str, BandSource]:

@@ -1,7 +1,7 @@
 """Our way, through the product's own code: decoded windows kept in memory stand in for decoding."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extraction import reduction, spans
-from extraction.reduction import Band
-from extraction.spans import SpanIndex
+from extraction.codestream import UnsuitedError
+from extraction.ranges import Sources
+from extraction.reduction import OpenBand
+from extraction.spans import ReadPlan, SpanIndex
+from extraction.thinning import SceneThinning
 from store import raster
 from store.catalogue import BandSource
 from store.grid import Grid
@@ -24,19 +27,25 @@ _NOTHING = np.empty((0, 0))
 
 @dataclass(frozen=True)
 class Replay:
-    """A band whose windows were decoded before; a Band like the reader it stands for.
+    """A band whose windows were decoded before; an OpenBand like the reader it stands for.
 
     Attributes:
         grid: where its pixels lie.
         dtype: type of its pixels.
         block_shape_px: blocks of the file.
         windows: what was read of it, by window.
+        driver: none, so that nothing is read past `read`.
+        nodata: what the file says of its pixels without data.
+        masked: whether a mask says which they are.
     """
 
     grid: Grid
     dtype: np.dtype[Any]
     block_shape_px: tuple[int, int]
     windows: dict[Window, NDArray[Any]] = field(default_factory=dict)
+    driver: str = ""
+    nodata: float | None = None
+    masked: bool = False
 
     def read(self, row0: int, row1: int, col0: int, col1: int) -> NDArray[Any]:
         """Pixels of a window that was read before."""
@@ -46,10 +55,14 @@ class Replay:
 class _Recorder:
     """Reads through to a real band and keeps what it saw; only where, if so asked."""
 
-    def __init__(self, band: Band, keep: bool) -> None:
+    def __init__(self, band: OpenBand, keep: bool) -> None:
         self._band, self._keep = band, keep
+        self.driver = ""  # so that nothing is read past it
         self.grid, self.dtype, self.block_shape_px = band.grid, band.dtype, band.block_shape_px
-        self.seen = Replay(band.grid, band.dtype, band.block_shape_px)
+        self.nodata, self.masked = band.nodata, band.masked
+        self.seen = Replay(
+            band.grid, band.dtype, band.block_shape_px, nodata=band.nodata, masked=band.masked
+        )
 
     def read(self, row0: int, row1: int, col0: int, col1: int) -> NDArray[Any]:
         window = self._band.read(row0, row1, col0, col1)
@@ -112,7 +125,7 @@ def decoding_all() -> Iterator[None]:
         yield
 
 
-def _blocks(band: Band) -> Iterator[Window]:
+def _blocks(band: OpenBand) -> Iterator[Window]:
     height, width = band.grid.height_px, band.grid.width_px
     rows, cols = band.block_shape_px
     for top in range(0, height, rows):
@@ -124,8 +137,40 @@ def recorded(source: BandSource, index_of: Callable[[Grid], SpanIndex]) -> Repla
     """Decode once what the engine reads of a band for some parcels."""
     replays: dict[str, Replay] = {}
     with recording(replays), raster.gdal_env(), raster.open_band(source.href) as band:
-        reduction.read_values(band, spans.plan(index_of(band.grid), band.grid, band.block_shape_px))
+        reduction.read_values(
+            band, spans.plan_reads(index_of(band.grid), band.grid, band.block_shape_px)
+        )
     return replays[source.href]
+
+
+def read_needed(plans: Mapping[str, ReadPlan]) -> None:
+    """Decode what plans need of files by href, as the engine does, and nothing else.
+
+    Choosing and thinning code blocks is part of it.
+    """
+    with raster.gdal_env(), SceneThinning(Sources(), "bench", {}) as thinning:
+        for href, plan in plans.items():
+            with raster.open_band(href) as reader:
+                windows = list(_windows(plan))
+                if band := thinning.open(href, reader, plan):
+                    with closing(band), suppress(UnsuitedError):
+                        _read(band, windows)
+                        continue
+                _read(reader, windows)
+
+
+def _read(band: OpenBand, windows: Iterable[Window]) -> None:
+    for window in windows:
+        band.read(*window)
+
+
+def _windows(plan: ReadPlan) -> Iterator[Window]:
+    """What reduction.read_values reads."""
+    for block in np.flatnonzero(np.diff(plan.block_ends)):
+        pieces = slice(plan.block_ends[block], plan.block_ends[block + 1])
+        row, col = plan.row[pieces], plan.col[pieces]
+        last = col + plan.length[pieces]
+        yield int(row.min()), int(row.max()) + 1, int(col.min()), int(last.max())
 
 
 def decode(replays: Mapping[str, Replay]) -> None:
@@ -139,7 +184,7 @@ def decode(replays: Mapping[str, Replay]) -> None:
 
 def reduce_bands(index: SpanIndex, bands: list[Replay]) -> list[NDArray[np.float64]]:
     """The zonal stage over bands of one grid: plan, gather, statistics; nodata is 0."""
-    plan = spans.plan(index, bands[0].grid, bands[0].block_shape_px)
+    plan = spans.plan_reads(index, bands[0].grid, bands[0].block_shape_px)
     return [
         reduction.reduce_values(reduction.read_values(band, plan), plan.starts, 0.0)
         for band in bands
@@ -148,4 +193,4 @@ def reduce_bands(index: SpanIndex, bands: list[Replay]) -> list[NDArray[np.float
 
 def pids_on(index: SpanIndex, band: Replay) -> NDArray[np.int32]:
     """The parcels, in order, that reduce_bands has rows for."""
-    return index.pids[spans.plan(index, band.grid, band.block_shape_px).members]
+    return index.pids[spans.plan_reads(index, band.grid, band.block_shape_px).members]

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from card.synthetic import parcels as synthetic
+from standalone.synthetic import parcels as synthetic
+from tests.benchmarks import parcel_set
 from tests.benchmarks.granule import GRID_10M
 
 _SEED = 1
@@ -56,7 +57,7 @@ def file(folder: Path) -> Path:
 
 def key() -> str:
     """Names the parcel set: changes with the generator's text and the seed."""
-    text = f"{_SEED}\n{inspect.getsource(synthetic)}"
+    text = f"{_SEED}\n{inspect.getsource(synthetic)}{inspect.getsource(parcel_set)}"
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -67,11 +68,11 @@ def _files(folder: Path) -> _Files:
 
 def _make(files: _Files) -> None:
     """The summary is written last: with it, the set is complete."""
-    made = synthetic.benchmark_set(_SEED)
+    made = parcel_set.benchmark_set(_SEED)
     pq.write_table(pa.table({"wkb": shapely.to_wkb(made.geometry)}), files.wkb)
     files.file.unlink(missing_ok=True)
     synthetic.write_geopackage(made, files.file)
-    files.summary.write_text(json.dumps(synthetic.summary(made, GRID_10M)))
+    files.summary.write_text(json.dumps(parcel_set.summary(made, GRID_10M)))
 
 
 def _compare(found: dict[str, float], say: Callable[[str], None]) -> None:

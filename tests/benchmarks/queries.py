@@ -101,7 +101,7 @@ def _load(bench: Bench, state: State, season: _Season) -> float:
     began = time.monotonic()
     with closing(state.connect()) as conn:
         for obsid in season.obsids:
-            leaves = signatures.leaves(conn, state.campaign.id, obsid, "s2")
+            leaves = signatures.ensure_partitions(conn, state.campaign.id, obsid, "s2")
             with db.transaction(conn):
                 signatures.write(conn, AOI, leaves, state.campaign.id, obsid, found)
             if obsid % 10 == 0 or obsid == season.obsids[-1]:
@@ -133,7 +133,7 @@ def _size(state: State, season: _Season, loaded_s: float) -> Result:
 def _bytes(state: State) -> Any:
     """Total and index bytes of the campaign's signatures."""
     with closing(state.connect()) as conn:
-        return db.one(
+        return db.fetch_one(
             conn,
             """
             SELECT sum(pg_total_relation_size(relid))::bigint AS total,
@@ -151,7 +151,9 @@ def _answers(bench: Bench, state: State, season: _Season) -> Result:
     pids = np.random.default_rng(_SEED).choice(season.parcels, _TRIES + 1, replace=False) + 1
     scenes = range(2, season.scenes, max(1, season.scenes // 4))
     with closing(state.connect()) as conn:
-        first, *cold = [_ms(partial(db.rows, conn, _PARCEL, (int(pid), "B08"))) for pid in pids]
+        first, *cold = [
+            _ms(partial(db.fetch_all, conn, _PARCEL, (int(pid), "B08"))) for pid in pids
+        ]
         server_cold, *server = [_server_ms(conn, obsid) for obsid in scenes for _ in range(3)]
         client = [_ms(partial(_fetch, conn, obsid)) for obsid in scenes for _ in range(3)]
     share = season.parcels / _LARGE.parcels
@@ -178,7 +180,7 @@ def _answers(bench: Bench, state: State, season: _Season) -> Result:
 def _server_ms(conn: db.Connection, obsid: int) -> float:
     """Execution time of an image/band query as the server itself measures it."""
     statement = f"EXPLAIN (ANALYZE, TIMING OFF) {_IMAGE.format(obsid=obsid, band='B08')}"
-    lines = [row[0] for row in db.rows(conn, statement)]
+    lines = [row[0] for row in db.fetch_all(conn, statement)]
     found = next(line for line in lines if line.startswith("Execution Time"))
     return float(found.split()[2])
 

@@ -52,7 +52,7 @@ class Result:
     """One goal, measured.
 
     Attributes:
-        id: P1 to P12.
+        id: P1, P2 ... P6r ...
         what: the goal in words.
         measured: its figures as text.
         gate: their bounds as text.
@@ -103,8 +103,8 @@ def save(path: Path, result: Result) -> None:
 
 
 def order(goal: str) -> tuple[bool, str, int]:
-    """What goals are sorted by: P1 to P12, then the others."""
-    return goal[0] != "P", goal[0], int(goal[1:])
+    """What goals are sorted by: P1, P2 ... with P6r behind P6, then the others."""
+    return goal[0] != "P", goal[0], int(goal[1:].rstrip("r"))
 
 
 def table(entries: Sequence[dict[str, Any]]) -> str:

@@ -5,7 +5,7 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
-from infra.standalone import cluster as standalone
+from standalone import cluster as standalone
 from store import db, schema
 
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -30,7 +30,7 @@ class Server:
 
     def connect(self, name: str) -> db.Connection:
         """Connect to one of its databases as superuser."""
-        return db.connect("bench", dsn(self.env(name)))
+        return db.connect("bench", db.dsn(self.env(name)))
 
     def fresh(self, name: str) -> None:
         """Make a database anew, with the product's schema."""
@@ -60,18 +60,6 @@ class Server:
     def stop(self) -> None:
         """Stop the cluster; its data stay."""
         self._cluster.stop()
-
-
-def dsn(env: dict[str, str]) -> str:
-    """libpq's variables as a connection string."""
-    names = {
-        "PGHOST": "host",
-        "PGPORT": "port",
-        "PGUSER": "user",
-        "PGPASSWORD": "password",
-        "PGDATABASE": "dbname",
-    }
-    return " ".join(f"{names[key]}='{value}'" for key, value in env.items() if key in names)
 
 
 def _forget(data: Path) -> str:

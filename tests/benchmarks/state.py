@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extraction.worker import Worker
-from store import catalogue, db
-from store.catalogue import BandSource, Claim, Scene
+from store import catalogue, db, queue
+from store.catalogue import BandSource, Scene
 from store.config import WorkerSettings
 from store.parcels import campaigns
 from store.parcels.campaigns import Campaign
 from store.parcels.importing import import_parcels
-from tests.benchmarks import server
+from store.queue import Claim
 from tests.benchmarks.server import Server
 
 AOI, YEAR = "bench", 2024
@@ -56,7 +56,7 @@ class State:
 
     def connect(self, application: str = "bench") -> db.Connection:
         """Connect as superuser."""
-        return db.connect(application, server.dsn(self.env))
+        return db.connect(application, db.dsn(self.env))
 
     def import_parcels(self, file: Path) -> NDArray[np.int32]:
         """Import a parcel file as an agency would; the pids."""
@@ -69,7 +69,7 @@ class State:
                 crop_column="crop",
                 crop_code_column="crop_code",
             )
-            rows = db.rows(
+            rows = db.fetch_all(
                 conn, db.compose("SELECT pid FROM {parcels} ORDER BY pid", parcels=(AOI, "parcels"))
             )
         return np.array([row.pid for row in rows], np.int32)
@@ -95,10 +95,10 @@ class State:
 
     def claim(self, conn: db.Connection, reference: str) -> Claim:
         """Claim a registered scene's work, as a worker does."""
-        held = catalogue.claim(conn, "bench", _LEASE_S, 20, reference)
-        if held is None:
-            raise RuntimeError(f"{reference} has no work to claim")
-        return held
+        held = queue.claim(conn, "bench", _LEASE_S, 20, reference)
+        if len(held) != 1:
+            raise RuntimeError(f"{reference} has work for {len(held)} parcel sets, not one")
+        return held[0]
 
     def worker(self, cache: Path) -> Worker:
         """A worker with one thread, as a swarm would run several of."""
@@ -109,5 +109,5 @@ class State:
 
     def extract(self, worker: Worker, reference: str) -> None:
         """Let a worker do the work on one scene."""
-        if worker.one(reference) != 1:
+        if worker.work_on(reference) != 1:
             raise RuntimeError(f"{reference} was not extracted")

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from store import catalogue, db, signatures
-from store.catalogue import Claim, Done
+from store import db, queue, signatures
+from store.queue import Claim, WorkResult
 from store.signatures import STATISTICS, Signatures
 from tests.benchmarks import jrc, parcels
 from tests.benchmarks.clock import Way
@@ -45,8 +45,8 @@ def run(bench: Bench, wanted: frozenset[str]) -> Iterator[Result]:
             _ROUNDS,
             server=True,
         )
-        size = db.one(conn, _SIZE, {"tables": [f"{AOI}.s2", f"{AOI}.hists"]}).bytes
-        theirs_size = db.one(conn, "SELECT pg_total_relation_size('jrc_sigs') AS bytes").bytes
+        size = db.fetch_one(conn, _SIZE, {"tables": [f"{AOI}.s2", f"{AOI}.hists"]}).bytes
+        theirs_size = db.fetch_one(conn, "SELECT pg_total_relation_size('jrc_sigs') AS bytes").bytes
     values = pids.size * _LAYERS
     yield Result.of(
         "P8",
@@ -74,11 +74,11 @@ _SIZE = """
 
 def _write(conn: db.Connection, held: Claim, found: Signatures) -> None:
     """What the worker does once a scene is reduced."""
-    leaves = signatures.leaves(conn, held.campaign_id, held.obsid, held.scene.kind)
+    leaves = signatures.ensure_partitions(conn, held.campaign_id, held.obsid, held.scene.kind)
     with db.transaction(conn):
-        catalogue.hold(conn, held)
+        queue.lock_claims(conn, [held])
         signatures.write(conn, held.aoi, leaves, held.campaign_id, held.obsid, found)
-        catalogue.finish(conn, held, Done(found.pids.size, 0, 0, (), 0.0))
+        queue.finish(conn, held, WorkResult(found.pids.size, 0, 0, (), 0.0))
 
 
 def _copy(raw: object, frames: list[tuple[str, pd.DataFrame]]) -> None:

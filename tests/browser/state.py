@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from store import catalogue, db
+from store import catalogue, db, listings
 from store.catalogue import BandSource, Scene
-from store.products import BANDS
+from store.kinds import KINDS
+from store.listings import Listing
 from tests.integration.small_state import a_scene, add_campaign, footprint, square, write_band
 
 CODES = [f"p{n}" for n in range(1, 10)]
@@ -39,6 +40,7 @@ def fill(conn: db.Connection, folder: Path) -> None:
         _classify(conn, campaign, scene, 9 if number == CLOUDY else 4)
     _extract(conn, campaign, radar, {"VV": 0.1, "VH": 0.01})
     _tell(conn, scenes)
+    _list(conn, scenes)
 
 
 def _optical(folder: Path, number: int) -> Scene:
@@ -47,13 +49,15 @@ def _optical(folder: Path, number: int) -> Scene:
         band: BandSource(str(write_band(folder / f"{number}_{band}.tif", ramp * place + 500)))
         for place, band in enumerate(COLOURS, 1)
     }
-    return a_scene(number, sources, footprint_wkt=footprint((100, 100)))
+    return a_scene(number, sources, footprint_wkt=footprint((100, 100)), tile="32TNT")
 
 
 def _extract(conn: db.Connection, campaign: int, scene: Scene, means: dict[str, float]) -> None:
     obsid = _obsid(conn, scene)
-    db.one(conn, "SELECT cbm_leaf(%s::smallint, %s, %s)", (campaign, scene.kind, obsid))
-    values = [value for band in BANDS[scene.kind] for value in _statistics(means.get(band))]
+    db.fetch_one(conn, "SELECT cbm_leaf(%s::smallint, %s, %s)", (campaign, scene.kind, obsid))
+    values = [
+        value for band in KINDS[scene.kind].band_names for value in _statistics(means.get(band))
+    ]
     places = ", %s" * len(values)
     statement = f"INSERT INTO tt.{scene.kind} VALUES (%s, 0, %s, %s, 841{places})"
     for pid in range(1, len(CODES) + 1):
@@ -67,7 +71,7 @@ def _statistics(mean: float | None) -> list[float | None]:
 
 def _classify(conn: db.Connection, campaign: int, scene: Scene, scene_class: int) -> None:
     obsid = _obsid(conn, scene)
-    db.one(conn, "SELECT cbm_leaf(%s::smallint, 'hists', %s)", (campaign, obsid))
+    db.fetch_one(conn, "SELECT cbm_leaf(%s::smallint, 'hists', %s)", (campaign, obsid))
     counts = [210 if number == scene_class else 0 for number in range(12)]
     for pid in range(1, len(CODES) + 1):
         values = (campaign, pid, obsid, *counts)
@@ -85,6 +89,21 @@ def _tell(conn: db.Connection, scenes: list[Scene]) -> None:
         )
 
 
+def _list(conn: db.Connection, scenes: list[Scene]) -> None:
+    """A source lists the scenes, and of the next month one more that is not here."""
+    lost = a_scene(8, footprint_wkt=scenes[0].footprint_wkt, tile="32TNT")
+    with db.transaction(conn):
+        listings.list_products(conn, [_listing(scene) for scene in (*scenes, lost)])
+
+
+def _listing(scene: Scene) -> Listing:
+    return Listing(
+        source="cdse", reference=scene.reference, kind=scene.kind, platform=scene.platform,
+        acquisition=scene.acquisition, sensed_at=scene.obstime, tile=scene.tile,
+        baseline=scene.baseline, footprint_wkt=scene.footprint_wkt, state="online",
+    )  # fmt: skip
+
+
 def _obsid(conn: db.Connection, scene: Scene) -> int:
-    found = db.one(conn, "SELECT obsid FROM scene WHERE reference = %s", (scene.reference,))
+    found = db.fetch_one(conn, "SELECT obsid FROM scene WHERE reference = %s", (scene.reference,))
     return int(found.obsid)

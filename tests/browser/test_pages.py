@@ -1,17 +1,45 @@
 """The pages as people use them, in a real browser."""
 
 import csv
+import json
 import re
 from contextlib import closing
 
 import requests
 from playwright.sync_api import expect
 
-from app.series import CLEAR_CLASSES
 from store import db
+from store.cost import publish_ledger
+from store.kinds import CLEAR_CLASSES, CLEAR_SHARE
 from tests.browser.conftest import NAME, PASSWORD, STRANGER
 from tests.browser.state import MIDDLE
-from tests.integration.test_api_routes import away
+from tests.integration.filled_api import away
+
+LEDGER = [
+    "MonthKindExpectedExtractedWaitingFailedMissingWhere",
+    "Apr 24s24211032TNT 1",
+    "May 24s21000132TNT 1",
+]
+
+COST = {
+    "title": "stack tt",
+    "currency": "EUR",
+    "parcels": 770_000,
+    "year": {"statistics": 493.4, "CARD making": 7.7, "all": 2833.6},
+    "parcel_year": {"statistics": 0.000641, "CARD making": 0.00001, "all": 0.00368},
+    "public_price": {
+        "of": "Sen4CAP as a service",
+        "currency": "EUR",
+        "cents": {"statistics": 0.4, "all": 2.9},
+    },
+    "remarks": ["a year as the last 30.0 days were", "<img src=x onerror=alert(1)> has no price"],
+}
+COST_LINES = [
+    "PartEUR a yearct a parcel-yearSen4CAP as a service, ct (EUR)",
+    "statistics4930.0640.4",
+    "CARD making80.001–",  # noqa: RUF001 - the page's sign of no value
+    "all2,8340.3682.9",
+]
 
 
 def test_a_wrong_password_is_told_and_lets_nobody_in(visitor):
@@ -79,6 +107,26 @@ def test_the_page_counts_those_pixels_as_clear_that_the_server_does(visitor):
     assert [n for n, share in enumerate(shares) if share] == list(CLEAR_CLASSES)
 
 
+def test_a_day_without_scene_classes_is_not_shown_as_clear(visitor, site):
+    newest = "SELECT obsid FROM scene WHERE kind = 's2' ORDER BY obstime DESC LIMIT 1"
+    db.execute(site.conn, f"DELETE FROM tt.hists WHERE pid = 3 AND obsid = ({newest})")
+    visitor.log_in("/?aoi=tt&year=2024&pid=p3")
+    page = visitor.page
+    expect(page.locator("#clear-value")).to_have_text(f"{CLEAR_SHARE:.0%}".replace("%", " %"))
+    page.get_by_text("Values as a table").click()
+    lines = page.locator("#table tbody tr")
+    expect(lines.nth(2)).to_have_class("")
+    expect(lines.nth(3)).to_have_class("cloudy")
+    expect(lines.nth(3)).to_contain_text("–")  # noqa: RUF001 - the page's sign of no value
+    page.get_by_label("Clear at least").fill("0")
+    expect(lines.nth(1)).to_have_class("")
+    expect(lines.nth(3)).to_have_class("cloudy")
+    visitor.keep("without-classes")
+    page.locator("#views").get_by_text("Sentinel-1").click()
+    expect(lines.nth(0)).to_have_class("")
+    expect(page.get_by_label("Clear at least")).to_be_hidden()
+
+
 def test_lines_can_be_hidden_and_days_chosen_in_the_plot(visitor):
     visitor.log_in(f"/?aoi=tt&year=2024&pid={MIDDLE}")
     page = visitor.page
@@ -92,6 +140,22 @@ def test_lines_can_be_hidden_and_days_chosen_in_the_plot(visitor):
     visitor.keep("bands")
     page.locator("#plot").click(position={"x": 100, "y": 100})
     expect(page.locator("#day")).to_have_value(re.compile("1 Apr 2024"))
+
+
+def test_a_parcel_that_is_unfit_for_decisions_is_remarked(visitor, site):
+    fit, unfit = "p1", "p2"
+    db.execute(site.conn, "UPDATE tt.s2 SET px = 4, flags = 8 * (obsid %% 2) WHERE pid = %s", (2,))
+    visitor.log_in(f"/?aoi=tt&year=2024&pid={unfit}")
+    note = visitor.page.locator("#series-message")
+    expect(note).to_contain_text("The parcel is small: it has 4 pixels only.")
+    expect(note).to_contain_text("cuts the parcel on 2 of 4 days")
+    visitor.keep("unfit")
+    db.execute(site.conn, "UPDATE tt.s2 SET px = 1, flags = 1 WHERE pid = 2")
+    visitor.open(f"/?aoi=tt&year=2024&pid={unfit}")
+    expect(note).to_contain_text("No pixel has its centre in the parcel")
+    visitor.open(f"/?aoi=tt&year=2024&pid={fit}")
+    expect(visitor.page.locator("#plot canvas")).to_be_visible()
+    expect(note).to_be_hidden()
 
 
 def test_a_click_on_the_map_chooses_the_parcel(visitor):
@@ -174,9 +238,51 @@ def test_progress_shows_states_and_reasons(visitor):
     visitor.keep("status")
 
 
+def test_progress_shows_what_sources_list_and_is_not_here(visitor):
+    visitor.log_in("/status")
+    page = visitor.page
+    expect(page.get_by_role("heading", name="Completeness")).to_be_visible()
+    expect(
+        page.get_by_text("Of 5 scenes that this campaign should have, 2 are not here")
+    ).to_be_visible()
+    lines = page.get_by_role("region", name="Completeness").locator("tr")
+    expect(lines).to_have_text(LEDGER)
+    expect(lines.nth(2)).to_have_class("lacking")
+    visitor.keep("completeness")
+
+
+def test_a_campaign_that_follows_no_source_says_so(visitor, site):
+    db.execute(site.conn, "UPDATE listed_product SET sensed_at = sensed_at - interval '9 years'")
+    try:
+        visitor.log_in("/status")
+        expect(visitor.page.get_by_text("what is missing cannot be said")).to_be_visible()
+    finally:
+        db.execute(
+            site.conn, "UPDATE listed_product SET sensed_at = sensed_at + interval '9 years'"
+        )
+
+
+def test_operators_see_the_cost_beside_the_public_price(visitor, site):
+    page = visitor.page
+    visitor.log_in("/status")
+    expect(page.get_by_role("heading", name="TT 2024")).to_be_visible()
+    expect(page.get_by_role("heading", name="Cost")).to_have_count(0)
+    publish_ledger(site.conn, json.dumps(COST).encode())
+    try:
+        visitor.open("/status")
+        lines = page.get_by_role("region", name="Cost").locator("tr")
+        expect(lines).to_have_text(COST_LINES)
+        expect(page.get_by_text("Of stack tt with 770,000 parcels, as of")).to_be_visible()
+        expect(page.get_by_text("<img src=x onerror=alert(1)> has no price;")).to_be_visible()
+        page.get_by_role("heading", name="Cost").scroll_into_view_if_needed()
+        visitor.keep("cost")
+    finally:
+        db.execute(site.conn, "DELETE FROM cost_ledger")
+
+
 def test_a_page_waits_for_a_database_that_is_away_and_goes_on_by_itself(visitor):
     page = visitor.page
-    dbname = db.one(visitor.site.conn, "SELECT current_database() AS name").name
+    dbname = db.fetch_one(visitor.site.conn, "SELECT current_database() AS name").name
     with closing(db.connect("test", "dbname=postgres")) as elsewhere:
         with away(elsewhere, dbname):
             visitor.open("/status")
@@ -232,7 +338,7 @@ def test_a_session_ends_with_its_password(site):
     with requests.Session() as session:
         session.post(f"{site.url}/login", data=form, timeout=20)
         assert session.get(f"{site.url}/page/campaigns", timeout=20).status_code == 200
-        old = db.one(site.conn, "SELECT password_hash FROM api_user WHERE name = %s", (NAME,))
+        old = db.fetch_one(site.conn, "SELECT password_hash FROM api_user WHERE name = %s", (NAME,))
         db.execute(site.conn, "UPDATE api_user SET password_hash = 'x' WHERE name = %s", (NAME,))
         try:
             assert session.get(f"{site.url}/page/campaigns", timeout=20).status_code == 401

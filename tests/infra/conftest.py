@@ -69,8 +69,9 @@ def small(operator_key: Path) -> dict[str, Any]:
 def new_stack(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Stack]:
     """Makes a stack with the given settings in the module's project."""
 
-    def make(name: str, settings: dict[str, Any]) -> Stack:
-        stack = Stack(name, tmp_path_factory.mktemp(name) / "work", project, dict(settings))
+    def make(name: str, settings: dict[str, Any], backend: dict[str, str] | None = None) -> Stack:
+        folder = tmp_path_factory.mktemp(name) / "work"
+        stack = Stack(name, folder, project, dict(settings), backend or {})
         stack.create()
         return stack
 

@@ -11,7 +11,7 @@ import openstack.config
 import yaml
 from openstack.connection import Connection
 
-from infra.cloud import Thing, remove, survey
+from infra.cloud import CloudResource, list_resources, remove
 from tests.beds.openstack.places import CLOUDS
 
 DEFAULT_GROUP = "default"
@@ -37,17 +37,33 @@ class Project:
     def id(self) -> str:
         return self.cloud.current_project_id
 
-    def things(self) -> list[Thing]:
+    def new_s3_key(self) -> dict[str, str]:
+        """An EC2 credential of the user, as what S3 clients read from the environment."""
+        session = self.cloud.identity
+        credential = session.post(
+            f"/users/{self.cloud.current_user_id}/credentials/OS-EC2", json={"tenant_id": self.id}
+        ).json()["credential"]
+        return {
+            "AWS_ACCESS_KEY_ID": credential["access"],
+            "AWS_SECRET_ACCESS_KEY": credential["secret"],
+            "AWS_REGION": "us-east-1",
+        }
+
+    def resources(self) -> list[CloudResource]:
         """Everything in the project but what every project has from the start."""
-        return [thing for thing in survey(self.cloud) if thing.name != DEFAULT_GROUP]
+        return [
+            resource for resource in list_resources(self.cloud) if resource.name != DEFAULT_GROUP
+        ]
 
     def left(self) -> list[str]:
         """What must not be there once a stack is destroyed, as text: all but kept volumes."""
-        return [f"{one.kind} {one.name} {one.id}" for one in self.things() if not one.kept]
+        return [f"{one.kind} {one.name} {one.id}" for one in self.resources() if not one.kept]
 
     def ids(self, kind: str) -> dict[str, str]:
         """Name -> id of everything of a kind."""
-        return {thing.name: thing.id for thing in self.things() if thing.kind == kind}
+        return {
+            resource.name: resource.id for resource in self.resources() if resource.kind == kind
+        }
 
 
 @contextmanager
@@ -71,7 +87,7 @@ def new_project(folder: Path) -> Iterator[Project]:
     try:
         yield made
     finally:
-        remove(made.cloud, made.things())
+        remove(made.cloud, made.resources())
         identity.delete_user(user)
         identity.delete_project(project)
 

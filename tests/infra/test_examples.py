@@ -16,7 +16,7 @@ def test_the_example_of_the_netherlands_size_goes_up_and_down(
     settings = {key.removeprefix("cbm:"): value for key, value in example.items()}
     stack = new_stack("nl", settings | {"public_key": small["public_key"]})
     stack.up()
-    kinds = Counter(thing.kind for thing in project.things())
+    kinds = Counter(resource.kind for resource in project.resources())
     assert kinds["Instance"] == 6
     sizes = {v.name: (v.size, v.volume_type) for v in project.cloud.block_storage.volumes()}
     assert sizes["cbm-nl-database"] == (300, "ssd")

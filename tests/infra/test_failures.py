@@ -52,9 +52,11 @@ def test_an_unknown_flavor_image_and_network_are_told_at_once_and_nothing_is_mad
     stack.configure(hosts=hosts, image="CP/M 2.2", network=network)
     ran = stack.try_pulumi("up", *UP)
     assert ran.code != 0
-    assert all(word in ran.said for word in ("'eo9.none'", "'CP/M 2.2'", "'outside'", "eo1.small"))
-    assert "Traceback" not in ran.said
-    assert project.things() == []
+    assert all(
+        word in ran.output for word in ("'eo9.none'", "'CP/M 2.2'", "'outside'", "eo1.small")
+    )
+    assert "Traceback" not in ran.output
+    assert project.resources() == []
     stack.configure(**right)
 
 
@@ -64,9 +66,9 @@ def test_a_quota_lowered_in_the_middle_of_an_up_is_told_and_the_next_up_goes_on(
     running = stack.start("pulumi", "up", *UP, "--non-interactive")
     until(lambda: project.ids("Network"))  # the preflight is over
     project.admin.set_compute_quotas(project.id, instances=0)
-    said, _ = running.communicate(timeout=300)
+    output, _ = running.communicate(timeout=300)
     assert running.returncode != 0
-    assert "Quota exceeded for instances" in said
+    assert "Quota exceeded for instances" in output
     project.admin.set_compute_quotas(project.id, instances=40)
     stack.up()
     stack.assert_unchanged()
@@ -84,8 +86,8 @@ def test_a_server_that_fits_no_hypervisor_is_told_and_the_next_up_replaces_it(
         stack.configure(hosts={"all": right["all"] | {"flavor": flavor.name}})
         ran = stack.run("fab", "up", "--stack", stack.name)
         assert ran.code != 0
-        assert f"cbm-{stack.name}-all: ERROR (No valid host was found" in ran.said
-        audit = stack.run("fab", "audit", "--stack", stack.name).said
+        assert f"cbm-{stack.name}-all: ERROR (No valid host was found" in ran.output
+        audit = stack.run("fab", "drift", "--stack", stack.name).output
         assert "status is ERROR (No valid host was found" in audit
     finally:
         project.admin.compute.delete_flavor(flavor)
@@ -97,7 +99,7 @@ def test_a_server_that_fits_no_hypervisor_is_told_and_the_next_up_replaces_it(
 
 def test_what_was_made_by_halves_and_cannot_be_updated_is_made_anew(stack: Stack):
     stack.up()
-    state = json.loads(stack.pulumi("stack", "export").said)
+    state = json.loads(stack.pulumi("stack", "export").output)
     halves = ("SecGroupRule", "VolumeAttach", "Keypair")
     of_kind = {
         kind: next(r for r in state["deployment"]["resources"] if r["type"].endswith(f":{kind}"))
@@ -119,7 +121,7 @@ def test_servers_that_went_although_their_destroy_failed_are_made_anew(
     for mend in (stack.up, lambda: stack.fab("up", "--stack", stack.name)):
         for server in project.cloud.compute.servers():
             project.cloud.delete_server(server.id, wait=True)
-        assert "missing: 0" not in stack.run("fab", "audit", "--stack", stack.name).said
+        assert "missing: 0" not in stack.run("fab", "drift", "--stack", stack.name).output
         mend()
         assert len(project.ids("Instance")) == 1
         stack.assert_unchanged()
@@ -137,7 +139,7 @@ def test_an_address_that_somebody_took_is_told_and_free_again_it_is_used(
     stack.configure(hosts=stack.settings["hosts"] | {"worker": workers})
     ran = stack.try_pulumi("up", *UP)
     assert ran.code != 0
-    assert "10.20.0.100" in ran.said
+    assert "10.20.0.100" in ran.output
     assert len(project.ids("Instance")) == 1
     network.delete_port(taken)
     stack.up()
@@ -188,11 +190,11 @@ def test_an_api_that_is_down_for_20_s_is_waited_for_or_told(
     start(api)
     wait(api)
     assert pid(api)
-    said, _ = running.communicate(timeout=400)
+    output, _ = running.communicate(timeout=400)
     if running.returncode:
-        print(said)
-        assert "Traceback" not in said
+        print(output)
+        assert "Traceback" not in output
     stack.fab("up", "--stack", stack.name)  # it removes what was made but never answered for
-    stack.fab("audit", "--stack", stack.name)
+    stack.fab("drift", "--stack", stack.name)
     assert project.ids("Instance").keys() == {f"cbm-{stack.name}-all"}
     stack.assert_unchanged()

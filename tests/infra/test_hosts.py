@@ -10,7 +10,7 @@ import pytest
 
 from tests.beds.openstack.places import proxy_address
 from tests.infra.project import Project
-from tests.infra.stack import Ran, Stack, until
+from tests.infra.stack import CommandResult, Stack, until
 
 STACK = "mt"
 LISTEN = "python3 -m http.server 5432 --bind 0.0.0.0 --directory /tmp"
@@ -34,26 +34,30 @@ def stack(
     stack.destroy()
 
 
-def ansible(stack: Stack, hosts: str, *arguments: str) -> Ran:
+def ansible(stack: Stack, hosts: str, *arguments: str) -> CommandResult:
     return stack.run("ansible", "-i", f"inventory/{STACK}/hosts.yml", hosts, *arguments)
 
 
-def said(stack: Stack, host: str, command: str) -> str:
+def remote_output(stack: Stack, host: str, command: str) -> str:
     """What a command on one host prints, by ssh with the generated configuration."""
     ran = stack.run("ssh", "-F", f"inventory/{STACK}/ssh_config", host, command)
-    return ran.said.strip().splitlines()[-1] if ran.said.strip() else ""
+    return ran.output.strip().splitlines()[-1] if ran.output.strip() else ""
 
 
 def reaches(stack: Stack, source: str, address: str, port: int) -> bool:
     command = f"timeout 3 bash -c '</dev/tcp/{address}/{port}' 2>/dev/null && echo yes || echo no"
-    return said(stack, source, command) == "yes"
+    return remote_output(stack, source, command) == "yes"
 
 
 def test_ansible_pings_every_host_through_the_bastion(stack: Stack):
     ran = ansible(stack, "all", "-m", "wait_for_connection", "-a", "timeout=120")
-    assert ran.code == 0, ran.said
-    ran = ansible(stack, "all", "-m", "ping", "--become")
-    assert ran.said.count("SUCCESS") == len(stack.outputs()["hosts"]) == 4, ran.said
+    assert ran.code == 0, ran.output
+    hosts = len(stack.outputs()["hosts"])
+    for ran in (
+        stack.printed("infra/README.md", "ansible -i"),
+        ansible(stack, "all", "-m", "ping", "--become"),
+    ):
+        assert ran.output.count("SUCCESS") == hosts == 4, ran.output
 
 
 def test_the_operators_own_known_hosts_is_left_alone(stack: Stack):
@@ -87,7 +91,7 @@ def test_the_database_port_answers_members_and_nobody_else(stack: Stack, project
     try:
         # A cloud applies it soon after it has answered.
         until(lambda: not reaches(stack, "cbm-mt-worker-1", database["address"], 5432))
-        assert said(stack, "cbm-mt-worker-1", "echo here") == "here"
+        assert remote_output(stack, "cbm-mt-worker-1", "echo here") == "here"
     finally:
         network.update_port(port, security_group_ids=member)
         network.delete_security_group_rule(ssh_only)
@@ -107,12 +111,14 @@ def _ssh_only(project: Project, group: str, source: str) -> str:
 
 
 def test_the_data_volumes_are_where_the_inventory_says(stack: Stack):
-    listed = stack.run("ansible-inventory", "-i", f"inventory/{STACK}/hosts.yml", "--list").said
+    listed = stack.run("ansible-inventory", "-i", f"inventory/{STACK}/hosts.yml", "--list").output
     variables = json.loads(listed[listed.index("{") :])["_meta"]["hostvars"]
     volumes = variables["cbm-mt-database"]["cbm_volumes"]
     assert volumes.keys() == {"database", "backup"}
     for volume in volumes.values():
-        size = said(stack, "cbm-mt-database", f"sudo blockdev --getsize64 {volume['device']}")
+        size = remote_output(
+            stack, "cbm-mt-database", f"sudo blockdev --getsize64 {volume['device']}"
+        )
         assert int(size) == volume["size_gb"] * 2**30
 
 
@@ -120,13 +126,14 @@ def test_new_workers_are_greeted_and_what_the_operator_set_stays(stack: Stack):
     variables = stack.folder / f"inventory/{STACK}/group_vars/all.yml"
     variables.parent.mkdir()
     variables.write_text("---\nswarm_endpoint_mode: dnsrr\n")
-    ran = stack.fab("scale", "--stack", STACK, "--workers", "2")
-    assert "cbm-mt-worker-2 | SUCCESS" in ran.said
-    assert "cbm-mt-worker-1 | SUCCESS" not in ran.said
-    assert "ansible-playbook" not in ran.said, "site.yml was not played here"
+    fewer = ("--workers 8", "--workers 2")
+    ran = stack.printed("infra/README.md", "fab scale --stack", fewer)
+    assert "cbm-mt-worker-2 | SUCCESS" in ran.output
+    assert "cbm-mt-worker-1 | SUCCESS" not in ran.output
+    assert "ansible-playbook" not in ran.output, "site.yml was not played here"
     mode = ansible(stack, "cbm-mt-worker-2", "-m", "debug", "-a", "var=swarm_endpoint_mode")
-    assert '"swarm_endpoint_mode": "dnsrr"' in mode.said
-    stack.fab("down-workers", "--stack", STACK)
+    assert '"swarm_endpoint_mode": "dnsrr"' in mode.output
+    stack.printed("infra/README.md", "fab down-workers")
     assert {host["name"] for host in stack.outputs()["hosts"]} == {
         "cbm-mt-api",
         "cbm-mt-database",
@@ -140,11 +147,11 @@ def test_what_stands_on_a_data_volume_in_use_outlives_its_server(stack: Stack, p
     device = f"/dev/disk/by-id/virtio-{volume['id'][:20]}"
     mount = f"sudo mount {device} /mnt"
     made = f"sudo mkfs.ext4 -q {device} && {mount} && echo kept | sudo tee /mnt/mark && sync"
-    assert said(stack, "cbm-mt-database", made) == "kept"
+    assert remote_output(stack, "cbm-mt-database", made) == "kept"
     used = "sudo systemd-run --quiet --unit use --working-directory /mnt sleep infinity"
-    assert said(stack, "cbm-mt-database", f"{used} && echo used") == "used"
+    assert remote_output(stack, "cbm-mt-database", f"{used} && echo used") == "used"
     stack.destroy()
     assert {one.status for one in project.cloud.block_storage.volumes()} == {"available"}
-    stack.fab("up", "--stack", STACK)
+    stack.printed("README.md", "fab up")
     assert ansible(stack, "cbm-mt-database", "-m", "wait_for_connection").code == 0
-    assert said(stack, "cbm-mt-database", f"{mount} && cat /mnt/mark") == "kept"
+    assert remote_output(stack, "cbm-mt-database", f"{mount} && cat /mnt/mark") == "kept"

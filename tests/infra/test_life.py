@@ -3,27 +3,53 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
+from infra import cloud
+from tests.beds.openstack.places import S3_URL
 from tests.infra.project import Project
 from tests.infra.stack import Stack
 
 STACK = "mt"
+BUCKET = "backups-of-malta"
+STATES = "states"
 KEPT = {"cbm-mt-database", "cbm-mt-backup"}
 
 
 @pytest.fixture(scope="module")
-def stack(new_stack: Callable[..., Stack], small: dict[str, Any]) -> Stack:
-    """The documented small example, up."""
-    stack = new_stack(STACK, small)
+def s3(project: Project) -> Any:
+    """The object store by its S3 API, with a bucket for Pulumi's states."""
+    key = project.new_s3_key()
+    client = boto3.client(
+        "s3",
+        endpoint_url=S3_URL,
+        aws_access_key_id=key["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=key["AWS_SECRET_ACCESS_KEY"],
+        region_name=key["AWS_REGION"],
+    )
+    client.create_bucket(Bucket=STATES)
+    return client
+
+
+@pytest.fixture(scope="module")
+def stack(
+    new_stack: Callable[..., Stack], small: dict[str, Any], project: Project, s3: Any
+) -> Stack:
+    """The documented small example with a bucket, its state in the object store, up."""
+    address = f"s3://{STATES}?region=us-east-1&endpoint={S3_URL}&s3ForcePathStyle=true"
+    backend = project.new_s3_key() | {"PULUMI_BACKEND_URL": address}
+    stack = new_stack(STACK, small | {"bucket": BUCKET}, backend)
     stack.up()
     return stack
 
 
 def test_up_makes_what_the_settings_say_as_the_api_lists_it(stack: Stack, project: Project):
-    kinds = Counter(thing.kind for thing in project.things())
+    kinds = Counter(resource.kind for resource in project.resources())
     hosts = len(stack.settings["hosts"])
     assert kinds["Instance"] == hosts
     assert kinds["Port"] == hosts
@@ -38,19 +64,19 @@ def test_up_makes_what_the_settings_say_as_the_api_lists_it(stack: Stack, projec
 
 
 def test_a_second_up_and_a_preview_with_refresh_change_nothing(stack: Stack, project: Project):
-    before = {(thing.kind, thing.id) for thing in project.things()}
-    said = stack.up().said
-    assert "unchanged" in said
-    assert not any(word in said for word in (" created", " updated", " replaced", " deleted"))
+    before = {(resource.kind, resource.id) for resource in project.resources()}
+    output = stack.up().output
+    assert "unchanged" in output
+    assert not any(word in output for word in (" created", " updated", " replaced", " deleted"))
     stack.assert_unchanged()
-    assert {(thing.kind, thing.id) for thing in project.things()} == before
+    assert {(resource.kind, resource.id) for resource in project.resources()} == before
 
 
 def test_the_outputs_give_an_inventory_that_ansible_reads(stack: Stack):
     ran = stack.run("python", "-m", "infra.inventory", STACK)
-    assert ran.code == 0, ran.said
+    assert ran.code == 0, ran.output
     listed = stack.run("ansible-inventory", "-i", f"inventory/{STACK}/hosts.yml", "--list")
-    inventory = json.loads(listed.said[listed.said.index("{") :])
+    inventory = json.loads(listed.output[listed.output.index("{") :])
     assert inventory["postgis"]["hosts"] == ["cbm-mt-database"]
     assert inventory["swarm"]["hosts"] == ["cbm-mt-manager"]
     assert set(inventory["common"]["hosts"]) == {
@@ -93,15 +119,15 @@ def test_the_database_and_ssh_of_all_but_the_bastion_answer_to_members_only(
 def test_everything_carries_the_name_of_its_stack(stack: Stack, project: Project):
     cloud, network = project.cloud, project.cloud.network
     own = {"project_id": project.id}
-    for thing in (*cloud.compute.servers(), *cloud.block_storage.volumes()):
-        assert thing.metadata["cbm_stack"] == STACK
+    for resource in (*cloud.compute.servers(), *cloud.block_storage.volumes()):
+        assert resource.metadata["cbm_stack"] == STACK
     tagged = (network.networks, network.subnets, network.routers, network.ips)
-    for thing in (one for listing in tagged for one in listing(**own)):
-        assert f"cbm_stack={STACK}" in thing.tags
+    for resource in (one for listing in tagged for one in listing(**own)):
+        assert f"cbm_stack={STACK}" in resource.tags
     servers_ports = network.ports(device_owner="compute:nova", **own)
     own_groups = (g for g in network.security_groups(**own) if g.name != "default")
-    for thing in (*servers_ports, *own_groups):
-        assert f"cbm_stack={STACK}" in thing.tags
+    for resource in (*servers_ports, *own_groups):
+        assert f"cbm_stack={STACK}" in resource.tags
 
 
 def test_the_volumes_of_data_are_marked_as_kept(stack: Stack, project: Project):
@@ -109,28 +135,50 @@ def test_the_volumes_of_data_are_marked_as_kept(stack: Stack, project: Project):
     assert {name for name, labels in volumes.items() if labels.get("cbm_kept") == "true"} == KEPT
 
 
-def test_no_secret_stands_in_state_outputs_or_user_data(stack: Stack, project: Project):
-    files = [path for path in (stack.folder / "state").rglob("*") if path.is_file()]
-    assert files
-    for path in files:
-        text = path.read_text(errors="replace")
+def test_the_bucket_is_the_stacks_and_answers_to_s3(project: Project, s3: Any):
+    bucket = next(one for one in project.resources() if one.name == BUCKET)
+    assert (bucket.kind, bucket.kept, bucket.belongs_to(STACK)) == ("Container", True, True)
+    s3.put_object(Bucket=BUCKET, Key="backup/latest", Body=b"a backup")
+    assert [one.name for one in project.cloud.object_store.objects(BUCKET)] == ["backup/latest"]
+
+
+def test_no_secret_stands_in_state_outputs_or_user_data(stack: Stack, project: Project, s3: Any):
+    listed = s3.list_objects_v2(Bucket=STATES)["Contents"]
+    assert any(one["Key"].endswith(f"/{STACK}.json") for one in listed)
+    assert not list((stack.folder / "state").iterdir())
+    for one in listed:
+        body = s3.get_object(Bucket=STATES, Key=one["Key"])["Body"].read()
+        text = body.decode(errors="replace")
         assert project.password not in text
         assert "PRIVATE KEY" not in text
     for server in project.cloud.compute.servers():
         assert "PRIVATE" not in (server.user_data or "")
 
 
-def test_destroy_leaves_the_data_volumes_alone_and_up_takes_them_in_again(
-    stack: Stack, project: Project
+def test_the_clouds_usage_records_have_every_server_of_the_stack(stack: Stack, project: Project):
+    usage = cloud.list_usage(project.cloud, STACK, datetime.now(UTC) - timedelta(days=365))
+    assert {server.name for server in usage} == project.ids("Instance").keys()
+    flavors = {server.name: server.flavor for server in usage}
+    assert flavors["cbm-mt-database"] == stack.settings["hosts"]["database"]["flavor"]
+    assert all(0 < server.hours < 1 for server in usage)
+
+
+def test_destroy_leaves_data_alone_and_a_second_operators_up_takes_it_in_again(
+    stack: Stack, project: Project, s3: Any, tmp_path: Path
 ):
     volumes = project.ids("Volume")
+    servers = set(project.ids("Instance"))
     stack.destroy()
+    usage = cloud.list_usage(project.cloud, STACK, datetime.now(UTC) - timedelta(days=365))
+    assert {server.name for server in usage} == servers, "what is gone was paid for all the same"
     assert project.left() == []
-    assert "kept after destroy: 2\n" in stack.fab("audit", "--stack", STACK).said
+    assert "kept after destroy: 3\n" in stack.printed("infra/README.md", "fab drift").output
     assert project.ids("Volume") == volumes
     assert {v.status for v in project.cloud.block_storage.volumes()} == {"available"}
+    stack = stack.at_another_desk(tmp_path / "work")
     stack.up()
     assert project.ids("Volume") == volumes
+    assert s3.get_object(Bucket=BUCKET, Key="backup/latest")["Body"].read() == b"a backup"
     attached = {
         volume.id: volume.attachments[0]["server_id"]
         for volume in project.cloud.block_storage.volumes()

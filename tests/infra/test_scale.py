@@ -53,7 +53,7 @@ def scale(stack: Stack, count: int) -> float:
 
 
 def counted(project: Project) -> Counter[str]:
-    return Counter(thing.kind for thing in project.things())
+    return Counter(resource.kind for resource in project.resources())
 
 
 def _workers(count: int, groups: int) -> dict[str, int]:

@@ -12,7 +12,7 @@ from app.cli import main
 from store import db
 from tests.beds.postgis.fixture import _database
 from tests.benchmarks.api_server import Api
-from tests.integration.test_api_routes import fill
+from tests.integration.filled_api import fill
 
 ANN = ("ann", "right-word")
 
@@ -26,7 +26,7 @@ class SmallApi:
     served: Api
 
     def get(self, path: str, auth=ANN, **options) -> requests.Response:
-        return requests.get(self.url + path, auth=auth, timeout=30, **options)
+        return requests.get(self.url + path, auth=auth, timeout=90, **options)
 
     def by_token(self, path: str, token: str) -> requests.Response:
         return self.get(path, auth=None, headers={"Authorization": f"Bearer {token}"})
@@ -37,7 +37,7 @@ def serving(
     cluster, template, folder, before: Callable[[db.Connection], None] = lambda _: None,
     **settings: str,
 ) -> Iterator[SmallApi]:  # fmt: skip
-    """Serve what test_api_routes fills, by two processes; ann may ask about nl.
+    """Serve what filled_api fills, by two processes; ann may ask about nl.
 
     Args:
         cluster: of the tests.

@@ -33,13 +33,13 @@ def footprint(shape_px: tuple[int, int]) -> str:
 
 def add_campaign(conn, geometries, aoi="tt", year=2024) -> int:
     """Make a campaign with one parcel set of these geometries, coded p1, p2 ..."""
-    campaign = db.one(
+    campaign = db.fetch_one(
         conn,
         "SELECT cbm_make_campaign(%s, %s, '', %s, %s, 0) AS id",
         (aoi, year, f"{year - 1}-10-01", f"{year}-12-31"),
     ).id
     box = shapely.box(5, 40, 15, 55).wkt
-    set_id = db.one(
+    set_id = db.fetch_one(
         conn,
         "INSERT INTO parcel_set (campaign_id, digest, parcels, extent) "
         "VALUES (%s, md5(random()::text), %s, ST_GeomFromText(%s, 4326)) RETURNING id",

@@ -8,24 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
-from pyproj import Transformer
 
 from store import db
-from tests.integration import test_api_routes
-from tests.integration.test_api_routes import ANN, EPOCH, Api
+from tests.integration import filled_api
+from tests.integration.bulk_requests import ALL_FOUR, CODES, TO_DEGREES, jrc, put_weather
+from tests.integration.filled_api import ANN, EPOCH, Api
 
-api, filled = test_api_routes.api, test_api_routes.filled
-TO_DEGREES = Transformer.from_crs(28992, 4326, always_xy=True).transform
-
-
-def jrc(west: float, south: float, east: float, north: float) -> str:
-    """A box in RD New in the JRC's notation."""
-    corners = [(west, south), (east, south), (east, north), (west, north)]
-    return "-".join("{:.7f}_{:.7f}".format(*TO_DEGREES(*corner)) for corner in corners)
-
-
-ALL_FOUR = jrc(149_000, 449_000, 153_000, 451_000)
-CODES = ["007", "008", "it's; DROP TABLE nl.parcels; --", "never seen"]
+api, filled = filled_api.api, filled_api.filled
 
 
 def post(api: Api, question: str, **body) -> requests.Response:
@@ -173,7 +162,7 @@ def test_series_of_many_parcels_in_json_are_by_parcel_what_each_has_alone(api, a
 def test_histograms_alone_are_not_for_many_parcels(api):
     answer = post(api, "parcelTimeSeries", pid=CODES, tstype="scl")
     assert answer.status_code == 400
-    assert answer.json()["detail"] == "tstype: 'scl' is none of s2, bs, c6, c12, c1"
+    assert answer.json()["detail"] == "tstype: 'scl' is none of s2, bs, c1d, c6, c12, c1"
 
 
 def test_an_unknown_parcel_among_many_is_an_honest_404(api):
@@ -215,6 +204,17 @@ def test_clear_observations_only(api):
     assert [row["date_part"] for row in read(many)] == [str(EPOCH)]
 
 
+def test_a_histogram_without_pixels_is_not_clear(api):
+    db.execute(api.conn, "CREATE TEMPORARY TABLE kept AS TABLE nl.hists")
+    none = ", ".join(f"c{n} = 0" for n in range(12))
+    db.execute(api.conn, f"UPDATE nl.hists SET {none}")
+    try:
+        assert api.series(band="B04", cloudfree=0)["date_part"] == []
+    finally:
+        db.execute(api.conn, "DELETE FROM nl.hists")
+        db.execute(api.conn, "INSERT INTO nl.hists SELECT * FROM kept")
+
+
 def test_there_are_no_clouds_in_radar(api):
     answer = api.ask("parcelTimeSeries", pid="007", tstype="bs", cloudfree=0.5)
     assert (answer.status_code, answer.json()["detail"][:9]) == (400, "cloudfree")
@@ -245,7 +245,8 @@ def test_a_day_has_the_preferred_scenes_unless_all_are_wanted(api):
 
 
 def test_a_scene_of_which_nothing_is_stored_is_an_empty_table(api):
-    row = db.one(api.conn, "INSERT INTO scene (reference, kind, platform, obstime, acquisition, "
+    row = db.fetch_one(
+        api.conn, "INSERT INTO scene (reference, kind, platform, obstime, acquisition, "
                  "unit, epsg, footprint, bands, software) SELECT 'EMPTY', kind, platform, obstime, "
                  "'E', unit, epsg, footprint, bands, software FROM scene WHERE obsid = 1 "
                  "RETURNING obsid")  # fmt: skip
@@ -271,21 +272,6 @@ def test_heads_of_streams_give_their_connection_back(api):
 
 
 # --- weather and markers ---------------------------------------------------------------------
-
-
-def put_weather(conn: db.Connection) -> None:
-    """Three days, one before the campaign, at three points; the mean is the point's longitude."""
-    db.execute(conn, "DELETE FROM weather_cell")
-    db.execute(
-        conn,
-        "INSERT INTO weather_cell (centre) SELECT ST_SetSRID(ST_MakePoint(x, 52), 4326) "
-        "FROM unnest(ARRAY[5.0, 5.25, 5.5]) AS x",
-    )
-    db.execute(
-        conn,
-        "INSERT INTO weather_day SELECT id, day, 8.5, 19.25, ST_X(centre), NULL FROM weather_cell, "
-        "unnest(ARRAY['2023-09-30', '2024-05-01', '2024-05-02']::date[]) AS day",
-    )
 
 
 def test_weather_is_that_of_the_nearest_point_on_the_campaigns_days(api):

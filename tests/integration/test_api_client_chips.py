@@ -4,11 +4,11 @@ import csv
 
 import rasterio
 
-from tests.integration import test_api_chips, test_api_client
-from tests.integration.test_api_chips import LAT, LON, S2_DAYS
+from tests.integration import chip_api, published_client
+from tests.integration.chip_api import LAT, LON, S2_DAYS
 
-api, filled, ground = test_api_chips.api, test_api_chips.filled, test_api_chips.ground
-client, folder, python = test_api_client.client, test_api_client.folder, test_api_client.python
+api, filled, ground = chip_api.api, chip_api.filled, chip_api.ground
+client, folder, python = published_client.client, published_client.folder, published_client.python
 
 
 def test_raw_chips_at_a_place_are_saved_as_rasters_with_their_list(client, folder):

@@ -12,8 +12,8 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from store import db
+from tests.integration.filled_api import wait_for
 from tests.integration.small_api import SmallApi, serving
-from tests.integration.test_api_routes import wait_for
 
 TOKEN = "figures-please"
 
@@ -122,7 +122,7 @@ def test_with_a_token_only_who_has_it_sees_them(cluster, template, tmp_path):
 
 def test_figures_go_on_without_the_database_and_say_that_it_is_away(cluster, template, tmp_path):
     with serving(cluster, template, tmp_path) as other:
-        name = db.one(other.conn, "SELECT current_database() AS name").name
+        name = db.fetch_one(other.conn, "SELECT current_database() AS name").name
         elsewhere = db.connect("test", "dbname=postgres")
         db.execute(elsewhere, db.compose("ALTER DATABASE {n} ALLOW_CONNECTIONS false", n=name))
         db.execute(elsewhere, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "

@@ -18,7 +18,7 @@ def connect() -> db.Connection:
 
 def backend(pool: db.Pool) -> int:
     with pool.connection() as conn:
-        return db.one(conn, BACKEND).pid
+        return db.fetch_one(conn, BACKEND).pid
 
 
 def test_a_connection_is_opened_when_needed_and_used_again(database):
@@ -55,14 +55,14 @@ def test_a_connection_that_comes_back_unfit_is_replaced(
 ):
     pool = db.Pool(1, connect)
     with pool.connection() as conn:
-        first = db.one(conn, BACKEND).pid
+        first = db.fetch_one(conn, BACKEND).pid
         misuse(conn)
     assert backend(pool) != first
 
 
 def fail_within(pool: db.Pool) -> None:
     with pool.connection() as conn:
-        db.one(conn, "SELECT 1 / 0")
+        db.fetch_one(conn, "SELECT 1 / 0")
 
 
 def test_a_statement_that_fails_leaves_the_connection_fit(database):
@@ -82,7 +82,7 @@ def test_who_finds_all_connections_lent_waits_for_one_or_is_told(database):
     with pool.connection() as conn:
         waiting = threading.Thread(target=lambda: found.append(backend(pool)))
         waiting.start()
-        first = db.one(conn, BACKEND).pid
+        first = db.fetch_one(conn, BACKEND).pid
     waiting.join(20)
     assert found == [first]
 
@@ -98,14 +98,14 @@ PAIR = "SELECT %(one)s AS one, %(other)s AS other, %(one)s IS NULL AS missing"
 
 
 def kept(conn: db.Connection) -> int:
-    return db.one(conn, "SELECT count(*) FROM pg_prepared_statements").count
+    return db.fetch_one(conn, "SELECT count(*) FROM pg_prepared_statements").count
 
 
 def test_a_prepared_query_has_the_rows_of_a_plain_one_and_one_plan_for_all_values(database):
     for one in (7, None, -1, 2_000_000_000):
         for other in ("x", "it's $1 %s", None):
             params = {"one": one, "other": other}
-            made = db.prepared_rows(database, PAIR, {"one": "integer", "other": "text"}, params)
+            made = db.fetch_prepared(database, PAIR, {"one": "integer", "other": "text"}, params)
             assert [tuple(row) for row in made] == [(one, other, one is None)]
             assert made[0].missing is (one is None)
     assert kept(database) == 1
@@ -114,14 +114,14 @@ def test_a_prepared_query_has_the_rows_of_a_plain_one_and_one_plan_for_all_value
 def test_values_that_are_not_named_as_different_are_part_of_the_plan(database):
     for other in ("a", "b", "a"):
         params = {"one": 1, "other": other}
-        assert db.prepared_rows(database, PAIR, {"one": "integer"}, params)[0].other == other
+        assert db.fetch_prepared(database, PAIR, {"one": "integer"}, params)[0].other == other
     assert kept(database) == 2
 
 
 def test_a_connection_keeps_a_bounded_number_of_plans(database):
     for number in range(250):
         params = {"one": number, "other": number}
-        assert db.prepared_rows(database, PAIR, {"one": "integer"}, params)[0].other == number
+        assert db.fetch_prepared(database, PAIR, {"one": "integer"}, params)[0].other == number
         assert kept(database) <= 100
 
 
@@ -129,5 +129,5 @@ def test_a_query_that_cannot_be_prepared_or_run_leaves_the_connection_fit(databa
     for statement in ("SELECT nothing FROM nowhere", "SELECT 1 / %(one)s"):
         for _ in range(2):
             with pytest.raises((ConfigError, DivisionByZero)):
-                db.prepared_rows(database, statement, {"one": "integer"}, {"one": 0})
-    assert db.prepared_rows(database, "SELECT 1 / %(one)s AS n", {"one": "integer"}, {"one": 1})
+                db.fetch_prepared(database, statement, {"one": "integer"}, {"one": 0})
+    assert db.fetch_prepared(database, "SELECT 1 / %(one)s AS n", {"one": "integer"}, {"one": 1})

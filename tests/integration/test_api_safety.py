@@ -1,5 +1,6 @@
 """Safety of the API: hostile text everywhere, tokens, roles, rates, guesses, the audit, rights."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -8,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from app.routes import ROUTES
+from app.http.parameters import json_pairs, param_names, param_schemas, read_params
+from app.routes.openapi import example
+from app.routes.table import ROUTES
 from store import db
 from store.errors import ConfigError
 from tests.benchmarks.api_server import UNLIMITED
+from tests.integration.filled_api import wait_for
 from tests.integration.small_api import ANN, SmallApi, ended, run, serving
-from tests.integration.test_api_routes import wait_for
+from tests.route_requests import GOOD, send
 
 SECRET = "a crop that nobody but be's users may see"
 INFO, PARCEL = "/query/info", "/query/parcelByID?aoi=nl&year=2024&pid=007"
@@ -60,50 +64,46 @@ LEAKS = re.compile(
     rf"relation \"|{re.escape(SECRET)}|SELECT code|/site-packages/",
 )
 
-GOOD = {
-    "aoi": "nl", "year": "2024", "pid": "007", "lon": "5.3148", "lat": "52.0383",
-    "start_date": "2024-01-01", "end_date": "2024-12-31", "polygon": "5.3_52.0-5.4_52.0-5.4_52.1",
-}  # fmt: skip
-
-EVERY = [(route, parameter) for route in ROUTES for parameter in route.parameters]
+EVERY = [
+    (route, param_names(name, field))
+    for route in ROUTES
+    for name, field in route.params.model_fields.items()
+]
+"""Each parameter of each route by its names."""
 
 
 def stored(conn: db.Connection) -> list:
     """How much every table holds, but the audit; and who may what."""
-    names = db.rows(conn, "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables "
-                          "WHERE schemaname IN ('public', 'nl', 'be') AND tablename <> 'api_audit' "
-                          "ORDER BY 1")  # fmt: skip
-    counts = [(row.name, db.one(conn, f"SELECT count(*) FROM {row.name}").count) for row in names]
-    return counts + [tuple(row) for row in db.rows(conn, "SELECT * FROM api_user, api_grant")]
+    names = db.fetch_all(
+        conn,
+        "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables "
+        "WHERE schemaname IN ('public', 'nl', 'be') AND tablename <> 'api_audit' ORDER BY 1",
+    )
+    counts = [
+        (row.name, db.fetch_one(conn, f"SELECT count(*) FROM {row.name}").count) for row in names
+    ]
+    return counts + [tuple(row) for row in db.fetch_all(conn, "SELECT * FROM api_user, api_grant")]
 
 
 def put(api: SmallApi, route, name: str, text: str) -> requests.Response:
     """Ask a route with one parameter hostile and the others as good as can be guessed."""
-    given = {p.name: GOOD[p.name] for p in route.parameters if p.name in GOOD} | {name: text}
-    path = route.path
-    for inside in route.in_path:
-        path = path.replace(f"{{{inside}}}", requests.utils.quote(given.pop(inside, "x"), safe=""))
-    as_body = "data" if "form" in route.takes else "json"
-    sent = {"params": given} if route.method == "GET" else {as_body: given}
-    return requests.request(
-        route.method, api.url + path, auth=ANN, timeout=30, allow_redirects=False, **sent
-    )
+    given = {n: GOOD[n] for n in param_schemas(route.params) if n in GOOD} | {name: text}
+    return send(api.url, route, given, auth=ANN, timeout=30)
 
 
 @pytest.mark.parametrize(
-    ("route", "parameter"), EVERY, ids=lambda each: getattr(each, "path", getattr(each, "name", ""))
+    ("route", "names"), EVERY, ids=lambda each: each[0] if isinstance(each, tuple) else each.path
 )
-def test_hostile_text_in_any_parameter_of_any_route_leaks_and_breaks_nothing(api, route, parameter):
+def test_hostile_text_in_any_parameter_of_any_route_leaks_and_breaks_nothing(api, route, names):
     before = stored(api.conn)
 
-    def send(pair: tuple[str, str]) -> tuple[tuple[str, str], float, requests.Response]:
+    def probe(pair: tuple[str, str]) -> tuple[tuple[str, str], float, requests.Response]:
         began = time.monotonic()
         answer = put(api, route, *pair)
         return pair, time.monotonic() - began, answer
 
-    names = (parameter.name, *parameter.aliases)
     with ThreadPoolExecutor(4) as threads:
-        for pair, took_s, answer in threads.map(send, [(n, t) for n in names for t in CORPUS]):
+        for pair, took_s, answer in threads.map(probe, [(n, t) for n in names for t in CORPUS]):
             assert answer.status_code < 500, (pair, answer.text)
             assert not LEAKS.search(answer.text), (pair, answer.text)
             assert not LEAKS.search(str(answer.headers)), pair
@@ -113,11 +113,13 @@ def test_hostile_text_in_any_parameter_of_any_route_leaks_and_breaks_nothing(api
 
 
 def test_the_corpus_reaches_every_route(api):
-    assert {route.path for route, _ in EVERY} == {r.path for r in ROUTES if r.parameters}
+    with_parameters = {route.path for route in ROUTES if route.params.model_fields}
+    assert {route.path for route, _ in EVERY} == with_parameters
     for route in ROUTES:
-        for parameter in route.parameters:
-            if parameter.name in GOOD:
-                assert parameter.domain(GOOD[parameter.name]) is not None
+        for name in param_schemas(route.params).keys() & GOOD.keys():
+            values = {n: example(s) for n, s in param_schemas(route.params).items()}
+            body = json.dumps(values | {name: GOOD[name]}).encode()
+            assert read_params(route.params, json_pairs(body))
 
 
 @pytest.mark.parametrize("text", PATHS)
@@ -157,9 +159,9 @@ def test_what_is_too_long_is_refused_before_it_is_read(api):
     assert api.get(INFO, headers=many).status_code in (400, 431)
     for route in ROUTES:
         if route.method == "POST":
-            body = b'{"a": "' + b"a" * (route.body_most + 10) + b'"}'
+            body = b'{"a": "' + b"a" * (route.max_body_bytes + 10) + b'"}'
             answer = requests.post(api.url + route.path, data=body, auth=ANN, timeout=30,
-                                   headers={"Content-Type": route.takes})  # fmt: skip
+                                   headers={"Content-Type": route.consumes})  # fmt: skip
             assert answer.status_code == 413, route.path
 
 
@@ -197,7 +199,7 @@ def test_a_token_has_its_users_rights_and_no_more(api):
 def test_the_database_holds_no_token_that_could_be_used(api):
     text = token()
     secret = text.split("_", 2)[2]
-    rows = db.rows(api.conn, "SELECT t::text AS line FROM api_token t")
+    rows = db.fetch_all(api.conn, "SELECT t::text AS line FROM api_token t")
     assert rows
     assert all(secret not in row.line for row in rows)
 
@@ -257,8 +259,8 @@ def test_the_audit_tells_who_from_where_and_by_which_token(api):
     text = token()
     api.by_token("/query/info?aoi=nl&by=token", text)
     noted = "SELECT * FROM api_audit WHERE query LIKE '%by=token'"
-    wait_for(lambda: db.rows(api.conn, noted))
-    row = db.one(api.conn, noted)
+    wait_for(lambda: db.fetch_all(api.conn, noted))
+    row = db.fetch_one(api.conn, noted)
     assert (row.user_name, row.token_id, row.address) == ("ann", text.split("_")[1], "127.0.0.1")
     shown = run("audit", "show", "--user", "ann", "--status", "400").output
     assert f"ann\t{row.token_id}\t127.0.0.1\t400" in shown
@@ -282,21 +284,21 @@ def aged(conn: db.Connection, *days: int) -> None:
 
 
 def ages(conn: db.Connection) -> list[str]:
-    found = db.rows(conn, "SELECT query FROM api_audit WHERE path = '/aged' ORDER BY at")
+    found = db.fetch_all(conn, "SELECT query FROM api_audit WHERE path = '/aged' ORDER BY at")
     return [row.query for row in found]
 
 
 def test_audit_rows_are_forgotten_after_the_setting_and_never_before_30_days(api, monkeypatch):
     aged(api.conn, 100, 89, 29)
-    assert "forgot 1 rows older than 90 days" in run("audit", "prune").output
+    assert "deleted 1 rows older than 90 days" in run("audit", "prune").output
     assert ages(api.conn) == ["89", "29"]
     monkeypatch.setenv("CBM_AUDIT_DAYS", "40")
-    assert "forgot 1 rows older than 40 days" in run("audit", "prune").output
+    assert "deleted 1 rows older than 40 days" in run("audit", "prune").output
     assert run("audit", "prune", "--days", "29").exit_code == 2
     monkeypatch.setenv("CBM_AUDIT_DAYS", "1")
-    assert "below the minimum of 30" in run("audit", "prune").output
+    assert "greater than or equal to 30" in run("audit", "prune").output
     with pytest.raises(Exception, match="kept for 30 days at least"):
-        db.one(api.conn, "SELECT cbm_prune_audit(29)")
+        db.fetch_one(api.conn, "SELECT cbm_prune_audit(29)")
     assert ages(api.conn) == ["29"]
 
 
@@ -316,7 +318,7 @@ def test_the_role_of_the_api_can_write_nothing_but_audit_rows(api):
         "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables "
         "WHERE schemaname IN ('public', 'nl', 'be')"
     )
-    names = db.rows(api.conn, every)
+    names = db.fetch_all(api.conn, every)
     assert len(names) > 20
     db.execute(api.conn, "SET ROLE cbm_api")
     try:
@@ -361,7 +363,7 @@ def test_a_user_has_the_rate_of_the_setting_over_all_processes_and_others_are_un
     assert 4 <= statuses.count(429) <= 7
     refused = slow.get(INFO)
     assert refused.status_code == 429
-    assert refused.json()["detail"].startswith("user ann may ask 2 times a second")
+    assert refused.json()["detail"].startswith("user ann may send 2 requests a second")
     assert slow.get(INFO, auth=("bob", "right-word")).status_code == 200
     time.sleep(int(refused.headers["Retry-After"]))
     assert slow.get(INFO).status_code == 200
@@ -400,7 +402,8 @@ def test_an_address_has_a_rate_where_no_user_is_known_and_others_are_unharmed(
         headers = {"X-Forwarded-For": address}
         answer = api.get(path, auth=auth, headers=headers, allow_redirects=False, **options)
         if answer.status_code == 429:
-            assert answer.json()["detail"].startswith(f"address {address} may ask 1 times a second")
+            refusal = f"address {address} may send 1 requests a second"
+            assert answer.json()["detail"].startswith(refusal)
             assert int(answer.headers["Retry-After"]) >= 1
         return answer.status_code
 

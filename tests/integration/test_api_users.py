@@ -12,7 +12,7 @@ from store import db
 @pytest.fixture
 def aois(database) -> db.Connection:
     for aoi in ("nl", "be"):
-        db.one(database, "SELECT cbm_make_campaign(%s, 2024, '', '2023-10-01', '2024-12-31', "
+        db.fetch_one(database, "SELECT cbm_make_campaign(%s, 2024, '', '2023-10-01', '2024-12-31', "
                          "0::real)", (aoi,))  # fmt: skip
     return database
 
@@ -26,7 +26,7 @@ def add(name: str, *arguments: str, password: str = "right-word") -> Result:
 
 
 def hashes(conn: db.Connection) -> dict[str, str]:
-    rows = db.rows(conn, "SELECT name, password_hash FROM api_user")
+    rows = db.fetch_all(conn, "SELECT name, password_hash FROM api_user")
     return {row.name: row.password_hash for row in rows}
 
 
@@ -38,7 +38,7 @@ def test_a_user_is_added_granted_listed_and_removed(aois):
     assert run("users", "list").output == "ann\tbe nl\nbob\t\n"
     assert run("users", "remove", "ann").exit_code == 0
     assert run("users", "list").output == "bob\t\n"
-    assert db.rows(aois, "SELECT * FROM api_grant") == []
+    assert db.fetch_all(aois, "SELECT * FROM api_grant") == []
 
 
 def test_passwords_are_stored_as_argon2id_and_never_alike(aois):
@@ -106,4 +106,4 @@ def test_serve_refuses_a_setting_that_is_no_number(monkeypatch):
     monkeypatch.setenv("CBM_STATEMENT_TIMEOUT_S", "soon")
     result = run("serve")
     assert result.exit_code != 0
-    assert "CBM_STATEMENT_TIMEOUT_S='soon' is not a number" in result.output
+    assert "CBM_STATEMENT_TIMEOUT_S=soon cannot be used: it should be" in result.output

@@ -26,10 +26,10 @@ def parcel_file(path, count=2):
 def everything(conn):
     """All our relations with their number of rows."""
     return {
-        (row.schema, row.name): db.one(
+        (row.schema, row.name): db.fetch_one(
             conn, db.compose("SELECT count(*) AS n FROM {t}", t=(row.schema, row.name))
         ).n
-        for row in db.rows(
+        for row in db.fetch_all(
             conn,
             "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c "
             "JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -82,7 +82,7 @@ def test_impossible_values_are_refused_and_nothing_is_made(database, values):
     with pytest.raises(CallerError):
         campaigns.create(database, **{"aoi": "nl", "year": 2024} | values)
     assert not campaigns.find_all(database)
-    assert not db.rows(database, "SELECT FROM aoi")
+    assert not db.fetch_all(database, "SELECT FROM aoi")
 
 
 def test_a_second_campaign_of_the_same_name_is_refused(database):
@@ -147,7 +147,7 @@ def write_signatures(conn, campaign):
     rest = {"hists": [f"c{n}" for n in range(12)]}
     for table in ("s2", "bs", "c6", "c12", "hists"):
         own = rest.get(table, ["flags", "px"])
-        db.one(conn, "SELECT cbm_leaf(%s::smallint, %s, 1)", (campaign.id, table))
+        db.fetch_one(conn, "SELECT cbm_leaf(%s::smallint, %s, 1)", (campaign.id, table))
         statement = db.compose(
             "INSERT INTO {t} ({columns}) SELECT campaign_id, pid, 1, "
             + ", ".join("1" for _ in own)

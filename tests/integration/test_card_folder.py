@@ -10,8 +10,8 @@ import pytest
 import rasterio
 import shapely
 
-from card.folder import scan
-from card.found import Found
+from card.find.folder import scan
+from card.find.scan_result import ScanResult
 from store.errors import CallerError
 
 L2A = "S2B_MSIL2A_20220725T101559_N0400_R065_T32TMT_20220725T132135"
@@ -43,7 +43,7 @@ def item(path: Path, assets: dict | None = None, **properties) -> Path:
     return path
 
 
-def why(found: Found) -> str:
+def why(found: ScanResult) -> str:
     """The reason of the only problem."""
     assert not found.scenes
     assert len(found.problems) == 1, found.problems
@@ -193,6 +193,24 @@ def test_dimap_products_are_found_in_the_layout_of_the_archive(tmp_path):
     found = scan(tmp_path)
     assert [scene.reference for scene in found.scenes] == [f"{GRD}_CARD_BS"]
     assert found.problems == ()
+
+
+def test_snap_says_by_its_operators_whether_gamma0_is_flattened(tmp_path):
+    home = tmp_path / f"{GRD}_CARD_BS"
+    for band in ("Gamma0_VV", "Gamma0_VH_db"):
+        raster(home / f"{GRD}_CARD_BS.data" / f"{band}.img")
+    operators = ("Calibration", "Terrain-Flattening", "Terrain-Correction")
+    nodes = "".join(
+        f'<MDElem name="node.{n}"><MDATTR name="operator">{operator}</MDATTR></MDElem>'
+        for n, operator in enumerate(operators)
+    )
+    header = home / f"{GRD}_CARD_BS.dim"
+    header.write_text(f'<x><MDElem name="Processing_Graph">{nodes}</MDElem></x>')
+    assert "units" in why(scan(tmp_path))
+    (home / f"{GRD}_CARD_BS.data" / "Gamma0_VH_db.img").unlink()
+    assert scan(tmp_path).scenes[0].unit == "gamma0_terrain_linear"
+    header.write_text(header.read_text().replace("Terrain-Flattening", "Speckle-Filter"))
+    assert scan(tmp_path).scenes[0].unit == "gamma0_linear"
 
 
 def test_raw_products_and_archives_are_problems_with_a_reason(tmp_path):

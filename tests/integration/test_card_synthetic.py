@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from card import folder
-from card.synthetic import state
+from card.find import folder
+from standalone.synthetic import state
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_offsets_follow_the_products_own_metadata(found):
 
 def test_radar_scenes_of_both_layouts_know_unit_and_orbit_direction(found):
     radar = [scene for scene in found.scenes if scene.kind == "bs"]
-    assert {scene.unit for scene in radar} == {"gamma0_linear"}
+    assert {scene.unit for scene in radar} == {"gamma0_terrain_linear"}
     assert {
         (scene.bands["VV"].href.rsplit(".", 1)[1], scene.orbit_direction) for scene in radar
     } == {

@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from infra.standalone import cluster as standalone
+from standalone import cluster as standalone
+from standalone.database import LOGINS, Database
 from store import db
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +46,8 @@ def server_pid(cluster: standalone.Cluster) -> int:
 def test_a_database_of_a_test_is_migrated_and_has_the_schemas_privileges(
     database: db.Connection,
 ) -> None:
-    assert db.one(database, "SELECT count(*) FROM public.scene").count == 0
-    may = db.one(
+    assert db.fetch_one(database, "SELECT count(*) FROM public.scene").count == 0
+    may = db.fetch_one(
         database,
         "SELECT has_database_privilege('cbm_owner', current_database(), 'CREATE') AS owner,"
         " has_database_privilege('cbm_api', current_database(), 'CREATE') AS api",
@@ -101,7 +105,7 @@ def test_data_survive_a_kill_9_of_the_server(kept: standalone.Cluster) -> None:
     assert query(kept, "SELECT n FROM kept") == "7"
 
 
-def test_half_made_cluster_is_made_anew_and_said_so(
+def test_half_made_cluster_is_replaced_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = Path(tempfile.mkdtemp(prefix="cbm-test-"))
@@ -147,3 +151,21 @@ def test_damaged_marker_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text("{")
     with pytest.raises(standalone.ClusterError, match=r"is damaged.*make demo-clean"):
         standalone.make(tmp_path)
+
+
+def test_logins_of_the_demo_have_the_limits_that_those_of_the_appliance_have(kept):
+    kept.start()
+    database = Database(kept, dict.fromkeys(LOGINS, "a-word"))
+    database.make()
+    database.make()
+    role = ROOT / "roles/postgis"
+    defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    limits = yaml.safe_load((role / "vars/main.yml").read_text())["__postgis_limits"]
+    for login in LOGINS:
+        for setting, none in (("statement_timeout", "0"), ("temp_file_limit", "-1")):
+            value = limits.get(login, {}).get(setting, none)
+            value = defaults.get(value.strip("{ }"), value)
+            shown = query(kept, f"SHOW {setting}", **database.settings(login))
+            assert f"SET\n{shown}" == query(kept, f"SET {setting} = '{value}'; SHOW {setting}")
+    refused = query(kept, "SET temp_file_limit = -1", **database.settings("analyst"))
+    assert "permission denied" in refused

@@ -19,13 +19,14 @@ from extraction.worker import Worker
 from store import catalogue, db
 from store.config import WorkerSettings
 from tests.beds.postgis.fixture import _database
+from tests.integration.chip_api import serving
 from tests.integration.small_state import add_campaign, square, write_band, write_scene
-from tests.integration.test_api_chips import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "notebook.lock"
 EXAMPLES = ROOT / "roles" / "jupyterhub" / "files" / "notebooks"
 HOME = ROOT / ".test" / "notebook"
+UV = Path(sys.executable).with_name("uv")
 NAMES = sorted(path.name for path in EXAMPLES.glob("*.ipynb"))
 PARCELS = [square(5, 5, 10), square(20, 5, 10), square(35, 5, 10)]
 CLOUDED = 2
@@ -39,9 +40,10 @@ def jupyter() -> Path:
     stamp, programs = HOME / "stamp", HOME / "venv" / "bin"
     if not (stamp.is_file() and stamp.read_text() == wanted):
         HOME.mkdir(parents=True, exist_ok=True)
-        run(sys.executable, "-m", "venv", "--clear", HOME / "venv")
-        run(programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            "--require-hashes", "--only-binary", ":all:", "--no-deps", "-r", LOCK)  # fmt: skip
+        python = programs / "python"
+        run(UV, "venv", "--quiet", "--clear", "--python", sys.executable, HOME / "venv")
+        run(UV, "pip", "install", "--quiet", "--python", python, "--require-hashes",
+            "--only-binary", ":all:", "--no-deps", "--requirement", LOCK)  # fmt: skip
         stamp.write_text(wanted)
     return programs
 
@@ -137,7 +139,10 @@ def images(book: dict[str, Any]) -> int:
 
 def test_the_promised_packages_work_together(jupyter, tmp_path):
     code = (
-        "import cbm, geopandas, matplotlib, psycopg2, rasterio, voila, pandas\n"
+        "import cbm, geopandas, ipyleaflet, matplotlib, pdfme, psycopg2, rasterio, voila, pandas\n"
+        "from cbm import ipycbm\n"
+        "shown = pandas.Series([1], name='c').plot(legend=True)\n"
+        "pandas.DataFrame({'b': [2]}).plot(ax=shown)\n"
         "pandas.DataFrame({'a': [1, 2]}).to_parquet('a.parquet')\n"
         "print(pandas.read_parquet('a.parquet')['a'].sum())"
     )
@@ -154,7 +159,9 @@ def test_examples_begin_with_text_and_come_without_outputs(name):
 
 def test_the_series_has_every_date_and_band(execute, state):
     book = execute("1_series.ipynb", CBM_AOI="tt", CBM_YEAR="2024", CBM_PID="p2")
-    mean = db.one(state, "SELECT b08_mean FROM tt.s2 WHERE pid = 2 ORDER BY obsid LIMIT 1").b08_mean
+    mean = db.fetch_one(
+        state, "SELECT b08_mean FROM tt.s2 WHERE pid = 2 ORDER BY obsid LIMIT 1"
+    ).b08_mean
     assert f"{mean:.1f}"[:-2] in texts(book)
     assert texts(book).count("2024-04-") == 3
     assert images(book) == 1
@@ -184,7 +191,9 @@ def test_chips_are_shown_with_the_outline(execute):
 def test_sql_is_read_as_the_analyst_with_the_password_of_the_home(execute, state):
     text = texts(execute("5_sql.ipynb"))
     assert "maize" in text
-    mean = db.one(state, "SELECT b08_mean FROM tt.s2 WHERE pid = 1 ORDER BY obsid LIMIT 1").b08_mean
+    mean = db.fetch_one(
+        state, "SELECT b08_mean FROM tt.s2 WHERE pid = 1 ORDER BY obsid LIMIT 1"
+    ).b08_mean
     assert f"{mean:.1f}"[:-2] in text
 
 

@@ -13,12 +13,12 @@ import pytest
 import shapely
 from pyproj import CRS, Transformer
 
-from store import catalogue, db, signatures
-from store.catalogue import Done
+from store import catalogue, db, queue, signatures
 from store.errors import ConflictError, LostLeaseError, NotFoundError, ParcelFileError
 from store.parcels import campaigns
 from store.parcels.importing import import_parcels
 from store.parcels.reading import geometries
+from store.queue import WorkResult
 from tests.integration.small_state import a_scene, square
 
 TABLES = ("s2", "bs", "c6", "c12", "hists")
@@ -68,7 +68,7 @@ def parcels(conn, aoi="xx"):
     """{code: row} of an aoi's parcels."""
     return {
         row.code: row
-        for row in db.rows(
+        for row in db.fetch_all(
             conn,
             db.compose(
                 "SELECT pid, set_id, code, crop_name, crop_code, ST_SRID(geom) AS srid, geom_sha, "
@@ -80,7 +80,7 @@ def parcels(conn, aoi="xx"):
 
 
 def sets(conn):
-    return db.rows(
+    return db.fetch_all(
         conn, "SELECT id, digest, parcels, ST_AsText(extent) AS extent FROM parcel_set ORDER BY id"
     )
 
@@ -89,7 +89,7 @@ def sign(conn, campaign, obsid=1):
     """Write a row for every parcel in every table, by hand."""
     for table in TABLES:
         own = [f"c{n}" for n in range(12)] if table == "hists" else ["flags", "px"]
-        db.one(conn, "SELECT cbm_leaf(%s::smallint, %s, %s)", (campaign.id, table, obsid))
+        db.fetch_one(conn, "SELECT cbm_leaf(%s::smallint, %s, %s)", (campaign.id, table, obsid))
         statement = db.compose(
             "INSERT INTO {t} ({columns}) SELECT campaign_id, pid, %s, "
             + ", ".join("1" for _ in own)
@@ -105,7 +105,8 @@ def signed(conn):
     """{table: pids that have rows}."""
     return {
         table: {
-            row.pid for row in db.rows(conn, db.compose("SELECT pid FROM {t}", t=("xx", table)))
+            row.pid
+            for row in db.fetch_all(conn, db.compose("SELECT pid FROM {t}", t=("xx", table)))
         }
         for table in TABLES
     }
@@ -209,7 +210,7 @@ def test_repairs_and_refusals_are_reported_one_by_one(bring, database):
     assert reasons["none"] == "no geometry"
     assert "100.0%" in reasons["bow"]
     assert "swapped" in reasons["swapped"]
-    assert "more than 200 characters" in reasons["long" * 60]
+    assert "more than 100 characters" in reasons["long" * 60]
     assert set(parcels(database)) == {"good"}
 
 
@@ -320,7 +321,7 @@ def test_the_set_describes_its_parcels(bring, database):
     assert made.parcels == 3
     assert made.digest == hashlib.sha256(content).hexdigest()
     extent = shapely.from_wkt(made.extent)
-    lon_lat = db.rows(
+    lon_lat = db.fetch_all(
         database,
         "SELECT ST_AsBinary(ST_Transform(geom, 4326)) AS wkb FROM xx.parcels",
     )
@@ -331,13 +332,13 @@ def test_the_set_describes_its_parcels(bring, database):
 def test_geometries_are_handed_out_by_pid_in_the_crs_asked_for(bring, database, campaign):
     bring(ORDINARY)
     (made,) = sets(database)
-    pids, wkb = geometries(database, "xx", campaign.id, made.id, 32632)
+    [(pids, wkb)] = geometries(database, "xx", campaign.id, made.id, 32632)
     assert pids.dtype == np.int32
     assert pids.tolist() == [1, 2, 3]
     codes = {row.pid: code for code, row in parcels(database).items()}
     for pid, geometry in zip(pids.tolist(), wkb, strict=True):
         assert shapely.from_wkb(geometry).equals(ORDINARY[codes[pid]])
-    _, degrees = geometries(database, "xx", campaign.id, made.id, 4326)
+    [(_, degrees)] = geometries(database, "xx", campaign.id, made.id, 4326)
     assert shapely.from_wkb(degrees[0]).bounds[0] == pytest.approx(9.0, abs=0.01)
 
 
@@ -345,10 +346,11 @@ def test_geometries_come_complete_over_several_pages(bring, database, campaign, 
     monkeypatch.setattr("store.parcels.reading._PAGE", 2)
     bring(ORDINARY)
     (made,) = sets(database)
-    pids, wkb = geometries(database, "xx", campaign.id, made.id, 32632)
-    assert pids.tolist() == [1, 2, 3]
-    assert len(wkb) == 3
-    assert geometries(database, "xx", campaign.id, made.id + 1, 32632)[1] == []
+    first, second = geometries(database, "xx", campaign.id, made.id, 32632)
+    assert (first[0].tolist(), second[0].tolist()) == ([1, 2], [3])
+    assert (len(first[1]), len(second[1])) == (2, 1)
+    [(none, nothing)] = geometries(database, "xx", campaign.id, made.id + 1, 32632)
+    assert (none.size, nothing) == (0, [])
 
 
 # Importing again.
@@ -396,7 +398,7 @@ def test_changed_and_vanished_parcels_lose_their_signatures_and_new_ones_get_new
     assert (shrunk.id, shrunk.parcels, new.parcels) == (old.id, 1, 2)
     assert shrunk.digest != old.digest
     assert shrunk.extent != old.extent
-    states = {row.set_id: row.state for row in db.rows(database, "SELECT * FROM work")}
+    states = {row.set_id: row.state for row in db.fetch_all(database, "SELECT * FROM work")}
     assert states == {old.id: "done", new.id: "pending"}
     assert campaigns.find(database, "xx", 2024).next_pid == 6
 
@@ -408,7 +410,7 @@ def test_a_set_that_lost_all_its_parcels_goes_with_its_work(bring, database):
     bring({"P4": square(60, 0)})
     (new,) = sets(database)
     assert new.id != old.id
-    assert [row.set_id for row in db.rows(database, "SELECT set_id FROM work")] == [new.id]
+    assert [row.set_id for row in db.fetch_all(database, "SELECT set_id FROM work")] == [new.id]
 
 
 def test_signatures_of_another_campaign_with_the_same_pids_stay(bring, database, campaign):
@@ -416,14 +418,16 @@ def test_signatures_of_another_campaign_with_the_same_pids_stay(bring, database,
     sign(database, campaign)
     other = campaigns.create(database, "xx", 2023)
     with closing(db.connect("test")) as conn:
-        assert db.one(conn, "SELECT cbm_leaf(%s::smallint, 's2', 1)", (other.id,))
+        assert db.fetch_one(conn, "SELECT cbm_leaf(%s::smallint, 's2', 1)", (other.id,))
     db.execute(
         database,
         "INSERT INTO xx.s2 (campaign_id, pid, obsid, flags, px) VALUES (%s, 1, 1, 0, 1)",
         (other.id,),
     )
     bring({"P4": square(60, 0)}, accept_losses=True)
-    assert [r.campaign_id for r in db.rows(database, "SELECT campaign_id FROM xx.s2")] == [other.id]
+    assert [r.campaign_id for r in db.fetch_all(database, "SELECT campaign_id FROM xx.s2")] == [
+        other.id
+    ]
 
 
 def test_a_file_without_any_known_id_must_be_accepted_before_it_takes_all_signatures(
@@ -483,17 +487,16 @@ def worker(database, bring, campaign):
     catalogue.register(database, [a_scene(1)])
     bring(ORDINARY)
     with closing(db.connect("worker")) as conn:
-        held = catalogue.claim(conn, "w1", lease_s=60, max_lost_leases=20)
-        assert held is not None
+        (held,) = queue.claim(conn, "w1", lease_s=60, max_lost_leases=20)
         yield conn, held
 
 
 def write_rows(conn, held, pids=(1, 2, 3)):
-    leaves = signatures.leaves(conn, held.campaign_id, held.obsid, "s2")
+    leaves = signatures.ensure_partitions(conn, held.campaign_id, held.obsid, "s2")
     with db.transaction(conn):
-        catalogue.hold(conn, held)
+        queue.lock_claims(conn, [held])
         signatures.write(conn, held.aoi, leaves, held.campaign_id, held.obsid, rows_of(pids))
-        catalogue.finish(conn, held, Done(len(pids), 0, 0, (), 0.0))
+        queue.finish(conn, held, WorkResult(len(pids), 0, 0, (), 0.0))
 
 
 def rows_of(pids):
@@ -505,7 +508,7 @@ def rows_of(pids):
 
 
 def work(conn):
-    return {row.set_id: (row.state, row.holder) for row in db.rows(conn, "SELECT * FROM work")}
+    return {row.set_id: (row.state, row.holder) for row in db.fetch_all(conn, "SELECT * FROM work")}
 
 
 def test_a_worker_whose_parcels_changed_under_it_writes_nothing(worker, bring, database):
@@ -514,7 +517,7 @@ def test_a_worker_whose_parcels_changed_under_it_writes_nothing(worker, bring, d
     assert work(database)[held.set_id] == ("pending", None)
     with pytest.raises(LostLeaseError):
         write_rows(conn, held)
-    assert not catalogue.extend(conn, held, 60)
+    assert not queue.renew_leases(conn, [held], 60)
     assert signed(database)["s2"] == set()
 
 
@@ -528,7 +531,7 @@ def test_a_worker_whose_set_only_gets_a_sister_goes_on(worker, bring, database):
 def waits(conn, application="test"):
     """Wait until that application waits for a lock."""
     for _ in range(200):
-        if db.one(
+        if db.fetch_one(
             conn, "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = %s "
             "AND wait_event_type = 'Lock' AND datname = current_database()", (application,)
         ).n:  # fmt: skip
@@ -539,18 +542,18 @@ def waits(conn, application="test"):
 
 def test_rows_that_a_worker_was_just_writing_are_deleted_too(worker, bring, database):
     conn, held = worker
-    leaves = signatures.leaves(conn, held.campaign_id, held.obsid, "s2")
+    leaves = signatures.ensure_partitions(conn, held.campaign_id, held.obsid, "s2")
     changed = threading.Thread(
         target=bring, args=(ORDINARY | {"P1": square(0, 0, size=3)},), daemon=True
     )
     gone = parcels(database)["P1"].pid
     with closing(db.connect("watch")) as watch:
         with db.transaction(conn):
-            catalogue.hold(conn, held)
+            queue.lock_claims(conn, [held])
             signatures.write(conn, "xx", leaves, held.campaign_id, held.obsid, rows_of([1, 2, 3]))
             changed.start()
             assert waits(watch), "the import did not wait for the writer"
-            catalogue.finish(conn, held, Done(3, 0, 0, (), 0.0))
+            queue.finish(conn, held, WorkResult(3, 0, 0, (), 0.0))
         changed.join(30)
         assert not changed.is_alive()
         assert signed(watch)["s2"] == {1, 2, 3} - {gone}
@@ -570,11 +573,101 @@ def test_nothing_is_claimed_on_a_set_while_an_import_changes_it(worker, bring, d
             db.execute(blocker, "SELECT FROM xx.s2 FOR UPDATE")
             changed.start()
             assert waits(watch), "the import did not come to the signatures"
-            assert catalogue.claim(conn, "w1", 60, 20) is None
+            assert queue.claim(conn, "w1", 60, 20) == ()
         changed.join(30)
         assert not changed.is_alive()
-        claimed = catalogue.claim(conn, "w1", 60, 20)
-        assert claimed is not None
-        pids, _ = geometries(conn, "xx", claimed.campaign_id, claimed.set_id, 32632)
+        claimed, *_ = queue.claim(conn, "w1", 60, 20)
+        [(pids, _)] = geometries(conn, "xx", claimed.campaign_id, claimed.set_id, 32632)
         assert parcels(watch)["P1"].set_id != held.set_id
         assert len(pids) == (2 if claimed.set_id == held.set_id else 1)
+
+
+# Merging sets.
+
+
+def do_all_work(conn):
+    """As a worker would: two parcels have rows at most, the others lie outside."""
+    while held := queue.claim(conn, "w1", 60, 20):
+        for claimed in held:
+            [(pids, _)] = geometries(conn, "xx", claimed.campaign_id, claimed.set_id, 32632)
+            leaves = signatures.ensure_partitions(conn, claimed.campaign_id, claimed.obsid, "s2")
+            with db.transaction(conn):
+                queue.lock_claims(conn, [claimed])
+                signatures.write(
+                    conn, "xx", leaves, claimed.campaign_id, claimed.obsid, rows_of(pids[:2])
+                )
+                outside = max(len(pids) - 2, 0)
+                result = WorkResult(min(len(pids), 2), outside, 0, (), 1.0)
+                queue.finish(conn, claimed, result)
+
+
+def signature_rows(conn):
+    return db.fetch_all(conn, "SELECT * FROM xx.s2 ORDER BY obsid, pid")
+
+
+def test_sets_that_are_extracted_are_merged_by_the_next_import_and_nothing_is_done_again(
+    database, bring, campaign
+):
+    catalogue.register(database, [a_scene(1), a_scene(2)])
+    features = dict(ORDINARY)
+    bring(features)
+    do_all_work(database)
+    for number in range(3):  # three weeks of changes
+        features[f"N{number}"] = square(30, 10 * number)
+        bring(features)
+        do_all_work(database)
+    before = signature_rows(database)
+    features["last"] = square(40, 0)
+    bring(features)
+    sets = db.fetch_all(database, "SELECT id, parcels FROM parcel_set ORDER BY id")
+    # The first has taken the first two weeks' and the third's; the new one is open.
+    assert [row.parcels for row in sets] == [6, 1]
+    rows = db.fetch_all(
+        database,
+        "SELECT state, signatures, outside, cpu_s, again FROM work "
+        "WHERE set_id = %s ORDER BY obsid",
+        (sets[0].id,),
+    )
+    assert [tuple(row) for row in rows] == [("done", 5, 1, 4.0, True)] * 2
+    assert signature_rows(database) == before
+    assert {row.set_id for row in parcels(database).values()} == {row.id for row in sets}
+    digests = [row.digest for row in db.fetch_all(database, "SELECT digest FROM parcel_set")]
+    assert len(set(digests)) == 2
+
+
+def test_sets_with_open_work_are_not_merged(database, bring, campaign):
+    catalogue.register(database, [a_scene(1)])
+    bring(ORDINARY)
+    bring(ORDINARY | {"P4": square(40, 0)})
+    bring(ORDINARY | {"P4": square(40, 0), "P5": square(40, 10)})
+    assert db.fetch_one(database, "SELECT count(*) AS n FROM parcel_set").n == 3
+
+
+def test_a_merged_set_counts_parcels_outside_of_scenes_that_a_part_did_not_meet(
+    database, bring, campaign
+):
+    catalogue.register(database, [a_scene(1)])
+    bring(ORDINARY)
+    do_all_work(database)
+    far = shapely.affinity.translate(square(0, 0), 200_000, 0)
+    bring(ORDINARY | {"far": far})
+    do_all_work(database)
+    assert db.fetch_one(database, "SELECT count(*) AS n FROM work").n == 1
+    bring(ORDINARY | {"far": far, "P5": square(40, 10)})
+    done = db.fetch_one(database, "SELECT signatures, outside FROM work WHERE state = 'done'")
+    assert tuple(done) == (2, 2)
+
+
+def test_a_parcel_that_changes_after_a_merge_loses_its_signatures_alone(database, bring, campaign):
+    catalogue.register(database, [a_scene(1)])
+    features = dict(ORDINARY)
+    bring(features)
+    do_all_work(database)
+    bring(features | {"P4": square(40, 0)})
+    do_all_work(database)
+    kept = {row.pid for row in signature_rows(database)} - {parcels(database)["P1"].pid}
+    bring(features | {"P4": square(40, 0), "P1": square(0, 0, size=3)})
+    assert {row.pid for row in signature_rows(database)} == kept
+    do_all_work(database)
+    states = db.fetch_all(database, "SELECT state FROM work")
+    assert [row.state for row in states] == ["done", "done"]

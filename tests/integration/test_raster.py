@@ -16,8 +16,10 @@ from rasterio.transform import Affine, from_origin
 
 from store import objects, raster
 from store.errors import BandMissingError, MissingFactError, ObjectStoreError, SceneError
-from store.grid import Grid
+from store.grid import Extent, Grid
+from tests.beds.s3.door import counting
 from tests.beds.s3.server import Endpoint, S3Server
+from tests.hostile_files import RASTER_NAMES, RASTERS, link_envi, write_raster
 
 UTM31 = from_origin(500_000, 5_000_000, 10, 10)
 ENVI_HEADER = """ENVI
@@ -90,9 +92,9 @@ def read_by_blocks(band: raster.BandReader) -> npt.NDArray:
     return whole
 
 
-def opening(path: str | Path, index: int = 1) -> None:
+def opening(path: str | Path, index: int = 1, extent: Extent | None = None) -> None:
     """Open a band that is expected not to open."""
-    with raster.open_band(str(path), index):
+    with raster.open_band(str(path), index, extent):
         pass
 
 
@@ -139,6 +141,36 @@ def test_strips_are_read_many_at_once_up_to_8_mib(tmp_path):
     with raster.open_band(str(path)) as band:
         assert band.block_shape_px == (2090, 2000)
         np.testing.assert_array_equal(read_by_blocks(band), values[0])
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        {"width": 30_000, "height": 30_000} | {"blockxsize": 30_016, "blockysize": 30_016},
+        {"width": 30_000, "height": 30_000} | {"blockysize": 30_000, "tiled": False},
+        {"count": 3000, "interleave": "pixel"} | {"blockxsize": 512, "blockysize": 512},
+    ],
+    ids=["tile", "strip", "bands"],
+)
+def test_a_file_whose_blocks_would_take_gigabytes_is_refused_before_it_is_read(tmp_path, blocks):
+    path = tmp_path / "bomb.tif"
+    profile = {"driver": "GTiff", "width": 512, "height": 512, "count": 1, "dtype": "uint16",
+               "crs": 32631, "transform": from_origin(500_000, 5_000_000, 10, 10),
+               "tiled": True, "compress": "deflate"}  # fmt: skip
+    rasterio.open(path, "w", **profile | blocks, sparse_ok=True).close()
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(SceneError, match="MiB each when they are decoded"):
+        opening(path)
+
+
+def test_decoding_jpeg_2000_takes_more_than_its_pixels(tmp_path):
+    blocks = {"blockxsize": 512, "blockysize": 512}
+    path = str(write(tmp_path / "a.jp2", ramp(1, 600, 512), **JP2 | blocks))
+    with raster.open_band(path, max_block_bytes=512 * 512 * 6):
+        pass
+    refusal = pytest.raises(SceneError, match="decoded")
+    with refusal, raster.open_band(path, max_block_bytes=512 * 512 * 6 - 1):
+        pass
 
 
 def test_a_small_raster_is_one_block(tmp_path):
@@ -223,6 +255,47 @@ def test_a_band_number_beyond_the_file_is_refused(tmp_path):
             opening(path, index)
 
 
+@pytest.mark.parametrize("name", RASTER_NAMES)
+@pytest.mark.parametrize("text", RASTERS.values(), ids=RASTERS.keys())
+def test_a_file_that_leads_to_another_one_is_no_raster_whatever_its_name(tmp_path, name, text):
+    secret = write(tmp_path / "secret.tif", ramp(1, 4, 5))
+    path = write_raster(tmp_path, name, text, str(secret))
+    with pytest.raises(SceneError, match=name):
+        opening(path)
+
+
+@pytest.mark.parametrize("secret", ["secret", "/proc/self/environ"])
+def test_a_link_makes_no_raster_of_a_file_that_is_none(tmp_path, secret):
+    source = tmp_path / "elsewhere" / secret
+    if not source.exists():
+        source.parent.mkdir()
+        source.write_bytes(bytes(20))
+    path = link_envi(tmp_path, str(source))
+    with pytest.raises(SceneError, match="is a link to a file that has no ENVI header"):
+        opening(path)
+
+
+def test_a_link_to_a_raster_is_that_raster(tmp_path):
+    values = ramp(1, 4, 5)[0]
+    write_envi(tmp_path / "real.img", values)
+    for name in ("real.img", "real.hdr"):
+        (tmp_path / name.replace("real", "link")).symlink_to(tmp_path / name)
+    with raster.open_band(str(tmp_path / "link.img")) as reader:
+        assert np.array_equal(reader.read(0, 4, 0, 5), values)
+
+
+def test_overviews_and_masks_in_other_files_are_not_followed(tmp_path):
+    secret = write(tmp_path / "secret.tif", ramp(1, 4, 5))
+    tagged = write(tmp_path / "tagged.tif", ramp(1, 4, 5))
+    with rasterio.open(tagged, "r+") as out:
+        out.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(secret))
+    beside = write(tmp_path / "beside.tif", ramp(1, 4, 5))
+    write_raster(tmp_path, "beside.tif.ovr", RASTERS["a VRT"], str(secret))
+    for path in (tagged, beside):
+        with pytest.raises(SceneError, match="another file"):
+            opening(path)
+
+
 def test_a_missing_file_is_a_missing_band(tmp_path):
     (tmp_path / "other.jp2").touch()
     with pytest.raises(BandMissingError, match=r"nowhere/B04\.jp2 is not there"):
@@ -236,13 +309,13 @@ def test_a_file_of_an_archive_that_is_not_mounted_is_the_worlds_fault(tmp_path, 
 
 
 def test_a_missing_or_damaged_file_shows_through_its_description(tmp_path):
-    there = "?a_srs=EPSG:32631&a_ullr=0,100,100,0"
+    there = Extent(32631, 0, 0, 100, 100)
     (tmp_path / "other.tif").touch()
     with pytest.raises(BandMissingError, match=r"none\.tif is not there"):
-        opening(f"vrt://{tmp_path}/none.tif{there}")
+        opening(tmp_path / "none.tif", extent=there)
     (tmp_path / "text.tif").write_text("not a raster")
     with pytest.raises(SceneError, match=r"text\.tif") as caught:
-        opening(f"vrt://{tmp_path}/text.tif{there}")
+        opening(tmp_path / "text.tif", extent=there)
     assert not isinstance(caught.value, BandMissingError)
 
 
@@ -321,8 +394,8 @@ def test_real_jpeg_2000_called_tif_without_a_place_is_asked_for_it(shared_data):
 
 def test_real_jpeg_2000_without_a_place_is_read_where_its_description_lays_it(shared_data):
     path = shared_data / "s2_l2a_products_120m" / "S2A_33TWM_20230815_0_L2A" / "B04.tif"
-    href = f"vrt://{path}?a_srs=EPSG:32633&a_ullr=499980,5200020,609780,5090220"
-    with raster.open_band(objects.gdal_path(href)) as band:
+    there = Extent(32633, 499_980, 5_090_220, 609_780, 5_200_020)
+    with raster.open_band(str(path), extent=there) as band:
         assert band.grid == Grid(32633, 120.0, 499_980.0, 5_200_020.0, 915, 915)
         assert band.block_shape_px == (512, 512)
         with rasterio.open(path) as plain:
@@ -348,13 +421,13 @@ def use(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def put(s3: S3Server, monkeypatch) -> Callable[[Path], str]:
-    """A function that puts a file into a bucket and says where GDAL finds it."""
+    """A function that puts a file into a bucket and gives its name for GDAL."""
     use(s3.http, monkeypatch)
-    store = objects.open_store(f"s3://{s3.new_bucket()}/scene")
+    folder = f"s3://{s3.new_bucket()}/scene"
 
     def put_file(path: Path) -> str:
-        store.put(path.name, path)
-        return objects.gdal_path(store.uri(path.name))
+        objects.put_object(f"{folder}/{path.name}", path)
+        return objects.gdal_path(f"{folder}/{path.name}")
 
     return put_file
 
@@ -377,6 +450,23 @@ def test_windows_through_s3_equal_the_local_file(
         assert remote.block_shape_px == local.block_shape_px
         assert remote.nodata == local.nodata
         np.testing.assert_array_equal(read_by_blocks(remote), read_by_blocks(local))
+
+
+@pytest.mark.parametrize(("name", "profile"), [("a.tif", TILED), ("b.tif", {}), ("a.jp2", JP2)])
+def test_a_file_in_s3_is_opened_alone_without_listing_or_looking_for_others(
+    s3, put, tmp_path, monkeypatch, name, profile
+):
+    path = put(write(tmp_path / name, ramp(1, 300, 250), **profile))
+    for other in range(3):  # which a listing would find
+        put(write(tmp_path / f"other {other}.tif", ramp(1, 4, 5)))
+    with counting(s3.http.url) as (url, count):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with raster.gdal_env(objects.gdal_options()), raster.open_band(path) as band:
+            opened = list(count.lines)
+            band.read(0, 10, 0, 10)
+    own = path.removeprefix("/vsis3")
+    assert {line.split()[1] for line in count.lines} == {own}, count.lines
+    assert len(opened) <= 3, opened
 
 
 def test_an_envi_raster_and_its_header_are_found_in_s3(put, tmp_path):
@@ -497,11 +587,11 @@ def test_an_object_cut_short_is_a_damaged_scene(put, tmp_path):
 def test_a_raster_is_read_from_a_plain_web_address(s3, tmp_path, monkeypatch):
     """As open data lie on the web: Swift's own address of a bucket that everybody may read."""
     use(s3.http, monkeypatch)
-    store = objects.open_store(f"s3://{s3.new_bucket()}")
-    store.client.put_bucket_acl(Bucket=store.bucket, ACL="public-read")
+    bucket = s3.new_bucket()
+    objects._client().put_bucket_acl(Bucket=bucket, ACL="public-read")
     values = ramp(1, 100, 150)
-    store.put("a+b c.jp2", write(tmp_path / "a.jp2", values, **JP2))
-    folder = f"{s3.http.url}/v1/AUTH_cbm/{store.bucket}"
+    objects.put_object(f"s3://{bucket}/a+b c.jp2", write(tmp_path / "a.jp2", values, **JP2))
+    folder = f"{s3.http.url}/v1/AUTH_cbm/{bucket}"
 
     with raster.gdal_env(objects.gdal_options()):
         with raster.open_band(objects.gdal_path(f"{folder}/a+b%20c.jp2")) as band:

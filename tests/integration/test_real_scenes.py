@@ -9,7 +9,7 @@ import rasterio
 import shapely
 from rasterstats import zonal_stats
 
-from card import folder
+from card.find import folder
 from extraction.worker import Worker
 from store import catalogue, db
 from store.config import WorkerSettings
@@ -47,12 +47,12 @@ def test_real_scenes_agree_with_rasterstats(strickhof, capsys):
     """count, min, max equal; mean, std, percentiles to 1e-6, for all parcels by pixel centres."""
     geometries = {
         row.pid: bytes(row.wkb)
-        for row in db.rows(strickhof, "SELECT pid, ST_AsBinary(geom) AS wkb FROM ch.parcels")
+        for row in db.fetch_all(strickhof, "SELECT pid, ST_AsBinary(geom) AS wkb FROM ch.parcels")
     }
-    scenes = db.rows(strickhof, "SELECT obsid, reference, bands FROM scene ORDER BY obsid")
+    scenes = db.fetch_all(strickhof, "SELECT obsid, reference, bands FROM scene ORDER BY obsid")
     compared, by_touch = 0, set()
     for scene in scenes:
-        rows = db.rows(
+        rows = db.fetch_all(
             strickhof, "SELECT * FROM ch.s2 WHERE obsid = %s ORDER BY pid", (scene.obsid,)
         )
         by_touch |= {row.pid for row in rows if row.flags & TOUCHED}
@@ -91,14 +91,14 @@ def compare(source, band, rows, geometries):
 
 
 def test_every_real_parcel_is_accounted_for(strickhof):
-    for row in db.rows(strickhof, "SELECT * FROM work"):
+    for row in db.fetch_all(strickhof, "SELECT * FROM work"):
         assert row.signatures + row.outside + row.nodata == 281
         assert row.signatures > 80
 
 
 def test_winter_wheat_greens_in_may_and_ripens_in_july(strickhof, shared_data):
     """NDVI of the Bramenwies field: 0.26 on 5 March, 0.89 on 14 May, 0.27 on 25 July."""
-    field = db.one(
+    field = db.fetch_one(
         strickhof,
         """SELECT pid FROM ch.parcels
            WHERE ST_Contains(geom, ST_Transform(ST_SetSRID(ST_Point(%s, %s), 4326), 32632))""",
@@ -106,7 +106,7 @@ def test_winter_wheat_greens_in_may_and_ripens_in_july(strickhof, shared_data):
     )
     series = {
         f"{row.obstime:%m-%d}": (row.nir - row.red) / (row.nir + row.red)
-        for row in db.rows(
+        for row in db.fetch_all(
             strickhof,
             """SELECT obstime, b8a_mean AS nir, b04_mean AS red FROM ch.s2 JOIN scene USING (obsid)
                WHERE pid = %s AND b04_count > 0""",

@@ -5,6 +5,7 @@ import pytest
 from store import db, schema
 from store.errors import ConfigError, ConflictError
 from store.parcels import campaigns
+from tests.beds.postgis import schema as readable
 
 LATEST = schema.migrations()[-1].version
 
@@ -56,12 +57,12 @@ CATALOGUE = """
 
 
 def described(conn):
-    return {row.what: row.detail for row in db.rows(conn, CATALOGUE)}
+    return {row.what: row.detail for row in db.fetch_all(conn, CATALOGUE)}
 
 
 def some_contents(conn):
     """A campaign with a leaf: what later versions of the schema will find in a database."""
-    if db.one(conn, "SELECT to_regprocedure('cbm_leaf(smallint, text, integer)') AS f").f:
+    if db.fetch_one(conn, "SELECT to_regprocedure('cbm_leaf(smallint, text, integer)') AS f").f:
         db.execute(
             conn,
             "SELECT cbm_leaf(cbm_make_campaign('xx', 2024, '', '2023-10-01', '2024-12-31', 0), "
@@ -74,12 +75,24 @@ def test_every_earlier_version_ends_in_the_same_schema(empty_database, database,
     if version:
         schema.migrate(empty_database, upto=version)
     some_contents(empty_database)
-    contents = db.one(empty_database, "SELECT to_regnamespace('xx') AS made").made
+    contents = db.fetch_one(empty_database, "SELECT to_regnamespace('xx') AS made").made
     schema.migrate(empty_database)
     if not contents:
         some_contents(empty_database)
     some_contents(database)
     assert described(empty_database) == described(database)
+
+
+def test_the_readable_schema_is_that_of_the_migrations(empty_database, database, cluster):
+    text = readable.FILE.read_text()
+    if f"PostgreSQL {readable.major(cluster)})" in text:
+        assert text == readable.dump(cluster, database.info.dbname), "run `make schema`"
+    db.execute(empty_database, "SET check_function_bodies = false")
+    db.execute(empty_database, text)
+    made, wanted = described(empty_database), described(database)
+    for contents in (made, wanted):
+        contents.pop("grants database", None)  # no part of a schema's dump
+    assert made == wanted
 
 
 def test_the_description_sees_a_difference(database):
@@ -125,7 +138,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_database, monkeypatc
     monkeypatch.setattr(schema, "migrations", lambda: [broken])
     with pytest.raises(Exception, match="division by zero"):
         schema.migrate(empty_database)
-    left = db.one(empty_database, "SELECT to_regclass('x') AS x, to_regclass('cbm_migration') AS m")
+    left = db.fetch_one(
+        empty_database, "SELECT to_regclass('x') AS x, to_regclass('cbm_migration') AS m"
+    )
     assert (left.x, left.m) == (None, None)
 
 
@@ -134,7 +149,7 @@ def filled(database):
     """A database with a campaign and a leaf of every table."""
     made = campaigns.create(database, "xx", 2024)
     for table in ("s2", "bs", "c6", "c12", "hists"):
-        db.one(database, "SELECT cbm_leaf(%s::smallint, %s, 1)", (made.id, table))
+        db.fetch_one(database, "SELECT cbm_leaf(%s::smallint, %s, 1)", (made.id, table))
     return database
 
 
@@ -142,7 +157,7 @@ def privileges(conn, role, *kinds):
     """{(relation, privilege)} that a role has on any of our relations, whole or by column."""
     return {
         (row.name, row.kind)
-        for row in db.rows(
+        for row in db.fetch_all(
             conn,
             "SELECT n.nspname || '.' || c.relname AS name, k.kind FROM pg_class c "
             "JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(%(kinds)s) AS k (kind) "
@@ -160,6 +175,7 @@ GIS = {(f"public.{name}", "SELECT") for name in (
     "geometry_columns", "geography_columns", "spatial_ref_sys",
 )}  # fmt: skip
 TABLES = ("s2", "bs", "c6", "c12", "hists")
+LEDGER = ("input_product", "listed_product", "sync_day", "making")
 
 
 def test_the_api_writes_nothing_but_its_audit(filled):
@@ -182,11 +198,11 @@ def test_the_api_writes_nothing_but_its_audit(filled):
             db.execute(filled, statement)
 
 
-def test_the_analyst_reads_all_but_users_grants_and_audit(filled):
+def test_the_analyst_reads_all_but_users_grants_audit_and_cost(filled):
     assert privileges(filled, "cbm_analyst", *WRITING) == set()
     readable = {name for name, _ in privileges(filled, "cbm_analyst", "SELECT")}
     everything = {name for name, _ in privileges(filled, "cbm_owner", "SELECT")}
-    private = {"public.api_user", "public.api_grant", "public.api_audit"}
+    private = {"public.api_user", "public.api_grant", "public.api_audit", "public.cost_ledger"}
     leafless = {name for name in everything if name.startswith("xx.")} - readable
     # Leaves' parents of one campaign are reached through the table they belong to.
     assert all("_c" in name for name in leafless), leafless
@@ -194,7 +210,7 @@ def test_the_analyst_reads_all_but_users_grants_and_audit(filled):
     db.execute(filled, "SET ROLE cbm_analyst")
     for name in ("xx.s2", "xx.parcels", "xx.parcels_2024", "xx.sigs_2024", "xx.hists_2024",
                  "xx.preferred", "dias_catalogue", "scene", "work"):  # fmt: skip
-        db.rows(filled, db.compose("SELECT FROM {t}", t=tuple(name.split("."))))
+        db.fetch_all(filled, db.compose("SELECT FROM {t}", t=tuple(name.split("."))))
     for statement in ("SELECT FROM api_user", "SELECT FROM api_grant", "DELETE FROM scene"):
         with pytest.raises(ConfigError, match="refuses this role"):
             db.execute(filled, statement)
@@ -204,14 +220,22 @@ def test_monitoring_reads_figures_alone(filled):
     assert privileges(filled, "pg_monitor", *WRITING, "SELECT") - GIS == {
         ("public.figures_work", "SELECT"),
         ("public.figures_done", "SELECT"),
+        ("public.figures_decoding", "SELECT"),
+        ("public.figures_gaps", "SELECT"),
+        ("public.figures_sync", "SELECT"),
+        ("public.figures_making", "SELECT"),
+        ("public.figures_scratch", "SELECT"),
     }
     db.execute(filled, "SET ROLE pg_monitor")
-    assert db.rows(filled, "SELECT * FROM figures_done")[0].campaign == "2024"
-    assert db.rows(filled, "SELECT FROM figures_work") == []
-    assert db.one(filled, "SELECT count(*) AS n FROM pg_ls_archive_statusdir()").n == 0
+    assert db.fetch_all(filled, "SELECT * FROM figures_done")[0].campaign == "2024"
+    for figures in ("figures_work", "figures_gaps", "figures_sync", "figures_making"):
+        assert db.fetch_all(filled, db.compose("SELECT FROM {v}", v=figures)) == []
+    with pytest.raises(ConfigError, match="refuses this role"):
+        db.fetch_all(filled, "SELECT FROM cbm_expected(1::smallint)")
+    assert db.fetch_one(filled, "SELECT count(*) AS n FROM pg_ls_archive_statusdir()").n == 0
     for name in ("scene", "work", "api_user", "api_audit", "xx.parcels", "xx.s2"):
         with pytest.raises(ConfigError, match="refuses this role"):
-            db.rows(filled, db.compose("SELECT FROM {t}", t=tuple(name.split("."))))
+            db.fetch_all(filled, db.compose("SELECT FROM {t}", t=tuple(name.split("."))))
 
 
 def test_the_worker_writes_scenes_work_and_leaves_and_drops_nothing(filled):
@@ -221,6 +245,7 @@ def test_the_worker_writes_scenes_work_and_leaves_and_drops_nothing(filled):
         ("public.scene", "UPDATE"),
         ("public.work", "UPDATE"),
         ("public.campaign", "UPDATE"),
+        *((f"public.{table}", kind) for table in LEDGER for kind in ("INSERT", "UPDATE")),
         *((leaf, kind) for leaf in leaves for kind in ("INSERT", "DELETE")),
     }
     db.execute(filled, "SET ROLE cbm_worker")
@@ -238,3 +263,21 @@ def test_the_worker_writes_scenes_work_and_leaves_and_drops_nothing(filled):
         with pytest.raises(ConfigError, match="refuses this role"):
             db.execute(filled, statement)
     db.execute(filled, "UPDATE campaign SET units = '{}'")
+
+
+def test_places_that_stood_in_addresses_become_numbers(empty_database):
+    schema.migrate(empty_database, upto=8)
+    vrt = "vrt:///data/B04.tif?a_srs=EPSG:32633&a_ullr=499980,5200020,609780,5090220.5"
+    db.execute(
+        empty_database,
+        "INSERT INTO scene (reference, kind, platform, obstime, acquisition, unit, epsg, "
+        "footprint, bands, software) VALUES ('x', 's2', 'S2A', now(), 'a', 'dn', 32633, "
+        "ST_Multi(ST_MakeEnvelope(15, 45, 16, 46, 4326)), %s, '')",
+        (db.Json({"B04": {"href": vrt, "index": 1}, "B08": {"href": "/data/B08.tif"}}),),
+    )
+    schema.migrate(empty_database)
+    assert db.fetch_one(empty_database, "SELECT bands FROM scene").bands == {
+        "B04": {"href": "/data/B04.tif", "index": 1, "epsg": 32633,
+                "bounds_m": [499980, 5090220.5, 609780, 5200020]},
+        "B08": {"href": "/data/B08.tif"},
+    }  # fmt: skip

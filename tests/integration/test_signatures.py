@@ -24,7 +24,7 @@ def state(database):
 
 def write(state, obsid, stats, classes=None, pids=(1, 2, 3), px=4):
     conn, campaign = state
-    leaves = signatures.leaves(conn, campaign, obsid, "s2")
+    leaves = signatures.ensure_partitions(conn, campaign, obsid, "s2")
     k = len(pids)
     found = Signatures(
         "s2",
@@ -41,7 +41,7 @@ def write(state, obsid, stats, classes=None, pids=(1, 2, 3), px=4):
 
 def test_every_statistic_stands_in_its_own_column(state):
     write(state, 1, {"B04": [ROW] * 3, "B8A": [[9] * 8] * 3})
-    row = db.one(state[0], "SELECT * FROM tt.s2 WHERE pid = 2")
+    row = db.fetch_one(state[0], "SELECT * FROM tt.s2 WHERE pid = 2")
     assert [getattr(row, f"b04_{name}") for name in signatures.STATISTICS] == ROW
     assert row.b8a_mean == 9
     assert (row.campaign_id, row.obsid, row.px, row.flags) == (state[1], 1, 4, 1)
@@ -49,7 +49,7 @@ def test_every_statistic_stands_in_its_own_column(state):
 
 def test_a_lacking_band_is_null_and_an_empty_one_counts_0_with_null_statistics(state):
     write(state, 1, {"B04": [ROW, EMPTY, ROW], "B08": [ROW, ROW, EMPTY]})
-    rows = db.rows(state[0], "SELECT * FROM tt.s2 ORDER BY pid")
+    rows = db.fetch_all(state[0], "SELECT * FROM tt.s2 ORDER BY pid")
     assert [r.b04_count for r in rows] == [4, 0, 4]
     assert [r.b04_mean for r in rows] == [30.5, None, 30.5]
     assert [r.b08_max for r in rows] == [60, 60, None]
@@ -58,12 +58,12 @@ def test_a_lacking_band_is_null_and_an_empty_one_counts_0_with_null_statistics(s
 
 def test_no_row_holds_a_nan(state):
     write(state, 1, {"B04": [ROW, EMPTY, ROW]})
-    assert not db.rows(state[0], "SELECT 1 FROM tt.s2 WHERE b04_mean = 'NaN'::real")
+    assert not db.fetch_all(state[0], "SELECT 1 FROM tt.s2 WHERE b04_mean = 'NaN'::real")
 
 
 def test_the_long_view_has_a_row_per_band_of_the_product(state):
     write(state, 1, {"B04": [ROW, EMPTY, ROW]})
-    rows = db.rows(state[0], "SELECT * FROM tt.sigs_2024 ORDER BY pid")
+    rows = db.fetch_all(state[0], "SELECT * FROM tt.sigs_2024 ORDER BY pid")
     assert [(r.pid, r.band, r.count, r.p50) for r in rows] == [
         (1, "B04", 4, 25),
         (2, "B04", 0, None),
@@ -75,21 +75,21 @@ def test_the_histogram_view_has_the_classes_that_occur(state):
     classes = np.zeros((3, 12), int)
     classes[0, [4, 9]] = [186, 5]
     write(state, 1, {"B04": [ROW] * 3}, classes)
-    rows = db.rows(state[0], "SELECT pid, hist FROM tt.hists_2024 ORDER BY pid")
+    rows = db.fetch_all(state[0], "SELECT pid, hist FROM tt.hists_2024 ORDER BY pid")
     assert rows[0].hist == {"4": 186, "9": 5}
     assert rows[1].hist == {}
 
 
 def test_parcels_and_catalogue_views_have_the_jrcs_columns(state):
     conn, _ = state
-    parcel = db.one(conn, "SELECT * FROM tt.parcels_2024 ORDER BY ogc_fid")
+    parcel = db.fetch_one(conn, "SELECT * FROM tt.parcels_2024 ORDER BY ogc_fid")
     assert (parcel.ogc_fid, parcel.code, parcel.cropname, parcel.cropcode) == (
         1,
         "p1",
         "maize",
         "01",
     )
-    scene = db.one(conn, "SELECT * FROM dias_catalogue ORDER BY id")
+    scene = db.fetch_one(conn, "SELECT * FROM dias_catalogue ORDER BY id")
     assert (scene.id, scene.sensor, scene.card, scene.status) == (1, "2A", "s2", "ingested")
 
 
@@ -97,21 +97,21 @@ def test_deleting_a_scenes_rows_leaves_other_scenes_and_sets_alone(state):
     conn, campaign = state
     leaves = write(state, 1, {"B04": [ROW] * 3}, np.ones((3, 12), int))
     write(state, 2, {"B04": [ROW] * 3})
-    set_id = db.one(conn, "SELECT set_id FROM tt.parcels WHERE pid = 1").set_id
-    other_set = db.one(
+    set_id = db.fetch_one(conn, "SELECT set_id FROM tt.parcels WHERE pid = 1").set_id
+    other_set = db.fetch_one(
         conn,
         "INSERT INTO parcel_set (campaign_id, digest, parcels, extent) "
         "SELECT campaign_id, 'x', 1, extent FROM parcel_set RETURNING id",
     ).id
     db.execute(conn, "UPDATE tt.parcels SET set_id = %s WHERE pid = 3", (other_set,))
     signatures.delete(conn, "tt", leaves, 1, set_id)
-    assert db.rows(conn, "SELECT pid, obsid FROM tt.s2 ORDER BY obsid, pid") == [
+    assert db.fetch_all(conn, "SELECT pid, obsid FROM tt.s2 ORDER BY obsid, pid") == [
         (3, 1),
         (1, 2),
         (2, 2),
         (3, 2),
     ]
-    assert db.rows(conn, "SELECT pid FROM tt.hists") == [(3,)]
+    assert db.fetch_all(conn, "SELECT pid FROM tt.hists") == [(3,)]
     assert campaign
 
 
@@ -125,17 +125,19 @@ def test_preferred_is_the_most_covering_scene_then_the_newest_baseline(state):
     cut = [2, *ROW[1:]]
     write(state, 1, {"B04": [ROW, ROW, ROW]})
     write(state, 2, {"B04": [ROW, cut, EMPTY]})
-    rows = db.rows(state[0], "SELECT pid, obsid FROM tt.preferred WHERE kind = 's2' ORDER BY pid")
+    rows = db.fetch_all(
+        state[0], "SELECT pid, obsid FROM tt.preferred WHERE kind = 's2' ORDER BY pid"
+    )
     assert rows == [(1, 2), (2, 1), (3, 1)]
 
 
 def test_obsids_far_apart_go_to_partitions_of_their_own(state):
     conn, campaign = state
-    assert signatures.leaves(conn, campaign, 5, "s2") == (
+    assert signatures.ensure_partitions(conn, campaign, 5, "s2") == (
         f"s2_c{campaign}_0",
         f"hists_c{campaign}_0",
     )
-    assert signatures.leaves(conn, campaign, 128, "s2")[0] == f"s2_c{campaign}_128"
+    assert signatures.ensure_partitions(conn, campaign, 128, "s2")[0] == f"s2_c{campaign}_128"
 
 
 def test_workers_that_need_a_new_partition_at_once_all_get_it(state):
@@ -145,7 +147,7 @@ def test_workers_that_need_a_new_partition_at_once_all_get_it(state):
     def ask(obsid):
         conn = db.connect("asker")
         gate.wait()
-        found.append(signatures.leaves(conn, campaign, obsid, "s2"))
+        found.append(signatures.ensure_partitions(conn, campaign, obsid, "s2"))
         conn.close()
 
     for first in range(1000, 3000, 200):

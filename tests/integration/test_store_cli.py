@@ -56,7 +56,7 @@ def file(tmp_path):
 def test_migrate_says_what_it_would_apply_applies_it_and_then_nothing(empty_database):
     planned = succeeded("migrate", "--dry-run").splitlines()
     assert planned[0] == "would apply 0001_catalogue.sql"
-    assert db.one(empty_database, "SELECT to_regclass('scene') AS scene").scene is None
+    assert db.fetch_one(empty_database, "SELECT to_regclass('scene') AS scene").scene is None
     applied = succeeded("migrate").splitlines()
     assert [line.split()[-1] for line in applied] == [line.split()[-1] for line in planned]
     assert succeeded("migrate") == "the schema is up to date\n"

@@ -28,7 +28,7 @@ def csv_file(tmp_path: Path, text: str) -> Path:
 
 
 def kept(conn: db.Connection) -> list[tuple]:
-    return [tuple(row) for row in db.rows(conn, DAYS)]
+    return [tuple(row) for row in db.fetch_all(conn, DAYS)]
 
 
 def test_weather_of_a_csv_is_kept_and_replaced_by_point_and_day(database, tmp_path):
@@ -45,7 +45,7 @@ def test_weather_of_a_csv_is_kept_and_replaced_by_point_and_day(database, tmp_pa
         ("2024-05-01", 1.0, 2.0, 1.5, 0.25),
         ("2024-05-01", 8.5, 19.25, 13.5, 2.5),
     ]
-    assert db.one(database, "SELECT max(ST_X(centre)) AS x FROM weather_cell").x == 5.5
+    assert db.fetch_one(database, "SELECT max(ST_X(centre)) AS x FROM weather_cell").x == 5.5
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,8 @@ def test_weather_that_cannot_be_right_is_refused(database, tmp_path, text, why):
     assert kept(database) == []
 
 
-def netcdf(path: Path, name: str, units: str, days: np.ndarray, step: str = "days") -> Path:
+def netcdf(path: Path, name: str, units: str, days: np.ndarray, step: str = "days",
+           *, accumulated: bool = False) -> Path:  # fmt: skip
     """One variable on a grid of 0.25 degrees from 5 E, 52.5 N; shape (days, rows, cols)."""
     tags = {
         "NETCDF_DIM_EXTRA": "{time}",
@@ -81,8 +82,9 @@ def netcdf(path: Path, name: str, units: str, days: np.ndarray, step: str = "day
         raster.update_tags(**tags)
         raster.write(days.astype(np.float32))
         for band in raster.indexes:
-            raster.update_tags(band, NETCDF_VARNAME=name, units=units,
-                               NETCDF_DIM_time=str(band - 1))  # fmt: skip
+            more = {"units": units} if units else {}
+            more |= {"GRIB_stepType": "accum"} if accumulated else {}
+            raster.update_tags(band, NETCDF_VARNAME=name, NETCDF_DIM_time=str(band - 1), **more)
     rasterio.shutil.copy(path.with_suffix(".tif"), path, driver="netCDF")
     return path
 
@@ -92,7 +94,7 @@ def test_weather_of_netcdf_files_comes_in_celsius_and_mm_by_day_and_point(databa
     import_weather(database, netcdf(tmp_path / "a.nc", "mn2t", "K", kelvin))
     metres = np.array([[[0.0025, 0.0]], [[0.0, 0.001]]])
     import_weather(database, netcdf(tmp_path / "b.nc", "tp", "m", metres))
-    found = {(row.x, row.day): (row.tmin_c, row.prec_mm) for row in db.rows(
+    found = {(row.x, row.day): (row.tmin_c, row.prec_mm) for row in db.fetch_all(
         database, "SELECT ST_X(centre) AS x, day::text, tmin_c, prec_mm FROM weather_day "
                   "JOIN weather_cell ON id = cell_id AND ST_Y(centre) = 52.5")}  # fmt: skip
     assert found == {
@@ -123,7 +125,7 @@ def campaign(database) -> campaigns.Campaign:
 
 def markers_kept(conn: db.Connection) -> list[tuple]:
     statement = "SELECT code, marker, date_start::text, value_1 FROM marker ORDER BY 1, 2, 3"
-    return [tuple(row) for row in db.rows(conn, statement)]
+    return [tuple(row) for row in db.fetch_all(conn, statement)]
 
 
 def test_markers_are_kept_replaced_by_key_and_forgotten_on_demand(database, campaign, tmp_path):
@@ -172,3 +174,64 @@ def test_both_are_imported_on_the_command_line(database, campaign, tmp_path):
     done = CliRunner().invoke(main, ["weather", "import", str(tmp_path / "missing.csv")])
     assert done.exit_code == 2
     assert "cannot read" in done.output
+
+
+# Lines and units that are not as they should be
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("lon,lat,date,tmin\n9,47,2024-05-01,3,5\n", "line 2: 5 cells, but the header has 4"),
+    ("lon,lat,date,tmin\n9,47,2024-05-01,3\n9,47,2024-05-02\n", "line 3: 3 cells"),
+    ("lon,lat,date,tmin\n9,5,47,2024-05-01,3\n", "line 2: 5 cells"),
+    ("lon;lat;date;tmin\n9;47;2024-05-01;1.234,5\n", "line 2: tmin is '1.234,5'"),
+    ("lon,lat,date,tmin\n9,47,2024-05-01,nan\n", "not finite"),
+    ("lon,lat,date,tmin\n9,47,2024-05-01,1_0\n", "line 2: tmin is '1_0', which is no number"),
+    ("lon,lat,date,tmin,tmin\n9,47,2024-05-01,3,4\n", "column 'tmin' twice"),
+])  # fmt: skip
+def test_a_line_that_is_not_like_its_header_is_refused_with_its_number(
+    database, tmp_path, text, why
+):
+    with pytest.raises(CallerError, match=why):
+        import_weather(database, csv_file(tmp_path, text))
+    assert kept(database) == []
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_in_another_encoding_is_refused_with_what_to_do(database, tmp_path, encoding):
+    file = tmp_path / "w.csv"
+    file.write_bytes("lon,lat,date,höhe\n".encode(encoding))
+    with pytest.raises(CallerError, match="save it as UTF-8"):
+        import_weather(database, file)
+
+
+def test_semicolons_and_decimal_commas_are_understood(database, campaign, tmp_path):
+    import_weather(database, csv_file(tmp_path, "lon;lat;date;tmin\n9,5;47,25;2024-05-01;-3,5\n"))
+    row = db.fetch_one(database, "SELECT tmin_c, ST_X(centre) AS x FROM weather_day "
+                                 "JOIN weather_cell ON id = cell_id")  # fmt: skip
+    assert row == (-3.5, 9.5)
+    text = "code;marker;date_start;value_1\np1;m;2024-05-20;0,25\n"
+    assert import_markers(database, campaign, csv_file(tmp_path, text)) == 1
+    assert markers_kept(database) == [("p1", "m", "2024-05-20", 0.25)]
+
+
+@pytest.mark.parametrize(("name", "unit", "value", "stored"), [
+    ("tp", "metres", 0.0025, 2.5), ("tp", "m of water equivalent", 0.0025, 2.5),
+    ("tp", "kg m**-2", 2.5, 2.5), ("mn2t", "kelvin", 274.15, 1.0), ("mn2t", "degC", 1.0, 1.0),
+    ("tp", "", 0.0025, None), ("tp", "K", 0.0025, None), ("mn2t", "", 1.0, None),
+    ("mn2t", "F", 50.0, None), ("tp", "inches", 0.1, None),
+])  # fmt: skip
+def test_units_are_understood_or_asked_for(database, tmp_path, name, unit, value, stored):
+    file = netcdf(tmp_path / "w.nc", name, unit, np.array([[[value, value]]]))
+    if stored is None:
+        with pytest.raises(CallerError, match=f"unit .*{name}: set its attribute units"):
+            import_weather(database, file)
+        return
+    import_weather(database, file)
+    row = db.fetch_one(database, "SELECT coalesce(prec_mm, tmin_c) AS value FROM weather_day")
+    assert row.value == pytest.approx(stored, abs=1e-3)
+
+
+def test_midnight_of_an_accumulation_belongs_to_the_day_before(database, tmp_path):
+    file = netcdf(tmp_path / "w.nc", "tp", "m", np.full((2, 1, 2), 0.001), accumulated=True)
+    done = import_weather(database, file)
+    assert (str(done.first), str(done.last)) == ("2024-04-30", "2024-05-01")

@@ -103,8 +103,15 @@ LABELS = {
     "claimed": 'cbm_work_oldest_seconds{aoi="nl", campaign="2024", state="claimed"}',
     "overdue": 'cbm_work_overdue_seconds{aoi="nl", campaign="2024", state="claimed"}',
     "dead": 'cbm_work_pieces{aoi="nl", campaign="2024", state="dead"}',
+    "flawed": 'cbm_decoding_flawed_scenes{instance="db"}',
     "idle": 'cbm_done_idle_seconds{aoi="nl", campaign="2024"}',
     "idle_other": 'cbm_done_idle_seconds{aoi="be", campaign="2024"}',
+    "missing": 'cbm_gaps_scenes{aoi="nl", campaign="2024", kind="s2", state="missing"}',
+    "offline": 'cbm_gaps_scenes{aoi="nl", campaign="2024", kind="s2", state="offline"}',
+    "unlisted": 'cbm_gaps_scenes{aoi="nl", campaign="2024", kind="s2", state="unlisted"}',
+    "given_up": 'cbm_making_products{kind="bs", state="dead"}',
+    "in_hand": 'cbm_making_products{kind="bs", state="claimed"}',
+    "to_be_made": 'cbm_making_oldest_seconds{kind="bs", state="pending"}',
     "within_1_s": 'cbm_api_request_seconds_bucket{route="/query/info", le="1"}',
     "within_2_s": 'cbm_api_request_seconds_bucket{route="/query/info", le="2"}',
     "within_5_s": 'cbm_api_request_seconds_bucket{route="/query/info", le="5"}',
@@ -193,6 +200,19 @@ CASES = [
         .silent("25m", overdue="0+60x15 0x30"),
         Cases("SceneTakesLong").fires("8m", claimed="7300x9").silent("8m", claimed="7100x9"),
         Cases("DeadLetters").fires("6m", dead="1x9").silent("6m", dead="0x9"),
+        Cases("CodeBlocksDiffer").fires("6m", flawed="0 1x9").silent("6m", flawed="0x9"),
+        Cases("ScenesMissing")
+        .fires("49h", missing="1x50", offline="0x50", backup="0+3600x70", every="1h")
+        .fires("49h", missing="0x50", offline="2x50", backup="0+3600x70", every="1h")
+        # A product is listed before it is in the store, and some days nothing is acquired.
+        .silent("47h", missing="1x50", backup="0+3600x70", every="1h")
+        .silent("60h", missing="3x20 0x50", unlisted="5x70", backup="0+3600x70", every="1h"),
+        Cases("MakingDeadLetters").fires("6m", given_up="1x9").silent("6m", given_up="0x9"),
+        Cases("MakingStands")
+        .fires("26h", to_be_made="0+3600x30", backup="0+3600x70", every="1h")
+        .fires("26h", to_be_made="0+3600x30", in_hand="0x30", backup="0+3600x70", every="1h")
+        .silent("30h", to_be_made="0+3600x30", in_hand="1x30", backup="0+3600x70", every="1h")
+        .silent("23h", to_be_made="0+3600x30", every="1h"),
         Cases("ApiDown")
         .fires("4m", up_api="1 0x9", up_other_api="0x9")
         .silent("2m", up_api="1 0x9", up_other_api="0x9")
@@ -278,6 +298,29 @@ def test_promtool_would_notice_an_alert_that_does_not_fire(promtool, tmp_path):
     assert "HostDown" in ran.stdout + ran.stderr
 
 
+def test_the_runbook_is_an_address_of_the_appliances_own_site(promtool, tmp_path):
+    case = _promtool_case(Case("HostDown", _named({"up_host": "0x9"}), "5m", fires=True))
+    note = "https://{{ $externalLabels.site }}"
+    rule = ALERTS["HostDown"]
+    expected = {
+        "exp_labels": {"severity": "critical", "job": "host", "instance": "w1"},
+        "exp_annotations": {
+            name: re.sub(r"{{ \$labels.instance }}", "w1", text).replace(
+                note, "https://cbm.example.eu"
+            )
+            for name, text in rule["annotations"].items()
+        },
+    }
+    test = {"alertname": "HostDown", "eval_time": "5m", "exp_alerts": [expected]}
+    case["tests"][0] |= {"external_labels": {"site": "cbm.example.eu"}, "alert_rule_test": [test]}
+    path = tmp_path / "case.yml"
+    path.write_text(json.dumps(case))
+    ran = subprocess.run(
+        [promtool, "test", "rules", path], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 @pytest.mark.parametrize("fires", [True, False])
 def test_every_alert_has_a_case_where_it_fires_and_one_where_it_is_silent(fires):
     assert {case.alert for case in CASES if case.fires is fires} == ALERTS.keys()
@@ -289,6 +332,9 @@ def test_every_alert_says_how_bad_it_is_what_happened_and_what_to_do(name):
     assert rule["labels"].keys() == {"severity"}
     assert rule["labels"]["severity"] in ("critical", "warning")
     notes = rule["annotations"]
-    assert notes.keys() == {"summary", "description"}
+    assert notes.keys() == {"summary", "description", "runbook"}
     assert 10 <= len(re.sub(r"{{.*?}}", "", notes["summary"])) <= 100
     assert len(notes["description"]) >= 80
+    # tests/unit/test_guide.py has the page of each.
+    page = f"/guide/operate/alerts/{name}.html"
+    assert notes["runbook"] == f"https://{{{{ $externalLabels.site }}}}{page}"

@@ -1,36 +1,59 @@
-"""Parameters of requests: what is accepted, and what is refused with which words."""
+"""Parameters of requests: what is accepted, and the words of a refusal."""
 
 from datetime import date
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AliasChoices, Field, create_model
 
-from app import parameters
-from app.errors import ParameterError
-from app.parameters import Parameter, parse
+from app.http.errors import ParameterError
+from app.http.parameters import (
+    AoiCode,
+    Day,
+    Flag,
+    Params,
+    Presence,
+    Text,
+    Whole,
+    Year,
+    choice_of,
+    query_pairs,
+    read_params,
+)
 
-YEAR = Parameter("year", "year of the declaration", parameters.year_number)
-START = Parameter("start", "first day", parameters.day, default=None, aliases=("start_date",))
+
+class Period(Params):
+    year: Year = Field(description="year of the declaration")
+    start: Day | None = Field(
+        None, validation_alias=AliasChoices("start", "start_date"), description="first day"
+    )
 
 
-def read(reader, text):
-    return parse(f"p={text}", [Parameter("p", "a parameter", reader)])["p"]
+def period(query: str) -> dict[str, Any]:
+    return read_params(Period, query_pairs(query)).model_dump()
 
 
-def refused(reader, text):
+def read(kind: Any, text: str, **field: Any) -> Any:
+    """The value of a parameter of a type."""
+    model = create_model("P", __base__=Params, p=(kind, Field(description="a parameter", **field)))
+    return read_params(model, query_pairs(f"p={text}")).p
+
+
+def refusal(kind: Any, text: str, **field: Any) -> str:
     with pytest.raises(ParameterError) as caught:
-        read(reader, text)
+        read(kind, text, **field)
     return str(caught.value)
 
 
 def test_absent_and_empty_parameters_take_their_default():
-    assert parse("year=2024", [YEAR, START]) == {"year": 2024, "start": None}
-    assert parse("year=2024&start=", [YEAR, START]) == {"year": 2024, "start": None}
+    assert period("year=2024") == {"year": 2024, "start": None}
+    assert period("year=2024&start=") == {"year": 2024, "start": None}
 
 
 def test_an_alias_stands_for_its_parameter_but_not_beside_it():
-    assert parse("year=2024&start_date=2024-05-01", [YEAR, START])["start"] == date(2024, 5, 1)
+    assert period("year=2024&start_date=2024-05-01")["start"] == date(2024, 5, 1)
     with pytest.raises(ParameterError, match="start_date: given more than once"):
-        parse("year=2024&start=2024-05-01&start_date=2024-05-01", [YEAR, START])
+        period("year=2024&start=2024-05-01&start_date=2024-05-01")
 
 
 @pytest.mark.parametrize(
@@ -46,64 +69,95 @@ def test_an_alias_stands_for_its_parameter_but_not_beside_it():
 )
 def test_a_query_that_cannot_be_read_says_which_parameter_and_why(query, message):
     with pytest.raises(ParameterError, match=message):
-        parse(query, [YEAR, START])
+        period(query)
+
+
+def test_a_parameter_of_the_path_cannot_be_replaced_by_the_query():
+    assert read_params(Period, [], {"year": "2024"}).year == 2024
+    with pytest.raises(ParameterError, match="'year' is no parameter here; known: start"):
+        read_params(Period, query_pairs("year=2023"), {"year": "2024"})
+
+
+def test_a_parameter_may_have_several_values_up_to_its_bound():
+    several = {"max_length": 2}
+    assert read(tuple[Text, ...], "a&p=b", **several) == ("a", "b")
+    assert refusal(tuple[Text, ...], "a&p=b&p=c", **several) == "p: given more than 2 times"
+    assert refusal(tuple[Text, ...], "a&p=%00", **several).startswith(r"p: '\x00' is not up to")
+    assert refusal(tuple[Day, ...], "2024-05-01&p=x", **several).startswith("p: 'x' is not a date")
 
 
 def test_booleans_are_the_jrcs_words_in_any_case_or_digits():
-    assert [read(parameters.truth, text) for text in ("True", "true", "TRUE", "1")] == [True] * 4
-    assert [read(parameters.truth, text) for text in ("False", "false", "0")] == [False] * 3
+    assert [read(Flag, text) for text in ("True", "true", "TRUE", "1")] == [True] * 4
+    assert [read(Flag, text) for text in ("False", "false", "0")] == [False] * 3
 
 
 @pytest.mark.parametrize("text", ["yes", "2", "Tru", "None", "on"])
 def test_other_words_are_no_booleans(text):
-    assert refused(parameters.truth, text) == f"p: {text!r} is neither True nor False"
+    assert refusal(Flag, text) == f"p: {text!r} is neither True nor False"
 
 
 @pytest.mark.parametrize(
     "text", ["24", "02024", "-024", "2024.0", "abcd", "\uff12\uff10\uff12\uff14"]
 )
 def test_a_year_has_four_digits(text):
-    assert "is not a year of four digits" in refused(parameters.year_number, text)
+    assert "is not a year of four digits" in refusal(Year, text)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "180.1", "1e9", "east", "1,5"])
 def test_a_longitude_is_a_number_in_range(text):
-    assert "is not a number from -180 to 180" in refused(parameters.number_within(-180, 180), text)
+    assert "is not a number from -180 to 180" in refusal(float, text, ge=-180, le=180)
 
 
 def test_numbers_may_be_at_the_bounds():
-    assert read(parameters.number_within(-180, 180), "-180") == -180.0
+    assert read(float, "-180", ge=-180, le=180) == -180.0
+
+
+@pytest.mark.parametrize("text", ["0", "11", "5.0", "5.5", "1e1", " 5", "1_0", "five", "9" * 400])
+def test_a_whole_number_is_written_in_digits(text):
+    assert f"{text[:100]!r} is not a whole number from 1 to 10" in refusal(Whole, text, ge=1, le=10)
 
 
 @pytest.mark.parametrize("text", ["2024-02-30", "2024-13-01"])
 def test_a_day_is_in_the_calendar(text):
-    assert "is no day of the calendar" in refused(parameters.day, text)
+    assert "is no day of the calendar" in refusal(Day, text)
+
+
+def test_a_day_of_several_is_in_the_calendar():
+    class Days(Params):
+        days: tuple[Day, ...] = Field(description="some", examples=[["2024-05-01"]], max_length=2)
+
+    with pytest.raises(ParameterError, match="days: '2024-13-01' is no day of the calendar"):
+        read_params(Days, [("days", "2024-05-01"), ("days", "2024-13-01")])
 
 
 @pytest.mark.parametrize("text", ["20240501", "01-05-2024", "2024-W18-3", "today"])
 def test_a_day_is_written_year_month_day(text):
-    assert "is not a date like" in refused(parameters.day, text)
+    assert "is not a date like" in refusal(Day, text)
 
 
 def test_an_aoi_is_lower_cased_and_looks_like_one():
-    assert read(parameters.aoi_code, "BEwa") == "bewa"
-    for text in ("n", "1nl", "nl-be", "public.x", "toolonganame", "nl;", "İz"):
-        assert "is not a letter" in refused(parameters.aoi_code, text)
+    assert read(AoiCode, "BEwa") == "bewa"
+    for text in ("n", "1nl", "nl-be", "public.x", "toolonganame", "nl;", "İz", "nl%0A"):
+        assert "is not a letter" in refusal(AoiCode, text)
 
 
 def test_ids_keep_their_spaces_and_letters_but_not_control_characters():
-    assert read(parameters.plain_text, "NL+007%2Fa%C3%BC") == "NL 007/aü"
+    assert read(Text, "NL+007%2Fa%C3%BC") == "NL 007/aü"
     for text in ("a%00b", "a%0Ab", "x" * 101):
-        assert "printable characters" in refused(parameters.plain_text, text)
+        assert "printable characters" in refusal(Text, text)
 
 
-def test_a_choice_names_what_there_is_to_choose():
-    kinds = parameters.one_of({"s2": "s2", "c1": "c12"})
+def test_a_choice_names_the_alternatives():
+    kinds = Annotated[str, choice_of({"s2": "s2", "c1": "c12"})]
     assert read(kinds, "C1") == "c12"
-    assert refused(kinds, "s3") == "p: 's3' is none of s2, c1"
+    assert refusal(kinds, "s3") == "p: 's3' is none of s2, c1"
 
 
-def test_a_name_without_a_text_may_have_a_value_of_its_own():
-    flag = Parameter("raw", "a flag", parameters.plain_text, default=None, bare="yes")
-    asked = {query: parse(query, [flag])["raw"] for query in ("", "raw", "raw=", "raw=no")}
-    assert asked == {"": None, "raw": "yes", "raw=": "yes", "raw=no": "no"}
+def test_a_presence_is_true_with_and_without_a_value():
+    class Raw(Params):
+        raw: Presence = Field(
+            False, description="a flag", json_schema_extra={"allowEmptyValue": True}
+        )
+
+    values = {q: read_params(Raw, query_pairs(q)).raw for q in ("", "raw", "raw=", "raw=no")}
+    assert values == {"": False, "raw": True, "raw=": True, "raw=no": True}

@@ -1,4 +1,4 @@
-"""Rows by parcel as JSON, piece by piece."""
+"""Tables as CSV, and streams of rows by parcel as JSON."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 
 import pyarrow as pa
 
-from app.tables import nested
+from app.query.tables import encode_by_key, encode_table
 
 TYPES = {"pid": pa.string(), "mean": pa.float32(), "hist": pa.string(), "reference": pa.string()}
 
@@ -18,7 +18,7 @@ def lines(*rows) -> bytes:
 
 
 def read(*pieces: bytes, keys, wanted=("mean", "hist", "reference")) -> dict:
-    return json.loads(b"".join(nested((piece for piece in pieces), TYPES, keys, wanted)))
+    return json.loads(b"".join(encode_by_key((piece for piece in pieces), TYPES, keys, wanted)))
 
 
 def test_a_parcel_whose_rows_come_in_two_pieces_is_one_member():
@@ -53,6 +53,19 @@ def test_a_parcel_is_sent_before_the_next_is_read():
             taken.append(code)
             yield lines((code, "1", "", ""))
 
-    made = nested(rows(), TYPES, "abcd", ["mean"])
+    made = encode_by_key(rows(), TYPES, "abcd", ["mean"])
     assert next(made) == b'{"a":{"mean":[1]}'
     assert taken == ["a", "b"]
+
+
+def test_csv_has_a_line_per_row_with_empty_cells_for_none_and_json_for_objects():
+    table = {"band": ["B04", "B08"], "mean": [812.5, None], "hist": [{"4": 7}, None]}
+    assert list(csv.reader(io.StringIO(encode_table(table, "csv").decode()))) == [
+        ["band", "mean", "hist"],
+        ["B04", "812.5", '{"4":7}'],
+        ["B08", "", ""],
+    ]
+
+
+def test_csv_of_no_rows_is_its_header():
+    assert encode_table({"band": [], "mean": []}, "csv").decode() == "band,mean\r\n"

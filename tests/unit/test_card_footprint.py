@@ -3,7 +3,7 @@
 import pytest
 import shapely
 
-from card import footprint
+from card.find import footprint
 
 
 def test_a_box_in_utm_becomes_a_curved_outline():

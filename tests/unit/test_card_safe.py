@@ -1,6 +1,6 @@
 """SAFE and BEAM-DIMAP products: what their own metadata say becomes the scene."""
 
-import shutil
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,12 @@ import pytest
 import rasterio
 import shapely
 
-from card import dimap, safe
+from card.find import dimap, safe
 from store.catalogue import BandSource
 from store.errors import MissingFactError, ProductNameError, SceneError
+from tests.unit.safe_folders import IMAGES, N0400, safe_folder
 
 N0212 = "S2A_MSIL2A_20190212T192651_N0212_R013_T07HFE_20201007T160857"
-N0400 = "S2B_MSIL2A_20220413T150759_N0400_R025_T33XWJ_20220414T082126"
 N0509 = "S2A_MSIL2A_20230821T221941_N0509_R029_T01KAB_20230822T021825"
 BS = "S1A_IW_GRDH_1SDV_20220305T053012_20220305T053037_042175_05066C_1A2B_CARD_BS"
 
@@ -26,23 +26,6 @@ def raster(path: Path, driver: str, dtype: str = "uint16", epsg: int = 32633) ->
     ) as out:  # fmt: skip
         out.write(np.ones((1, 4, 4), dtype))
     return path
-
-
-def safe_folder(metadata: Path, into: Path, name: str, images: tuple[str, ...]) -> Path:
-    """Real metadata with tiny images."""
-    folder = into / f"{name}.SAFE"
-    folder.mkdir(parents=True)
-    shutil.copy(metadata / safe.METADATA, folder)
-    granule = next((metadata / "GRANULE").iterdir())
-    shutil.copytree(granule, folder / "GRANULE" / granule.name)
-    for image in images:
-        res = image.rsplit("_", 1)[1]
-        at = folder / "GRANULE" / granule.name / "IMG_DATA" / f"R{res}" / f"T_{image}.jp2"
-        raster(at, "JP2OpenJPEG")
-    return folder
-
-
-IMAGES = ("B04_10m", "B04_20m", "B05_20m", "B8A_20m", "SCL_20m", "SCL_60m", "B01_60m", "TCI_10m")
 
 
 def test_offsets_and_scale_come_from_the_metadata(shared_data, tmp_path):
@@ -99,8 +82,7 @@ def test_metadata_without_an_outline_leave_it_to_the_raster(shared_data, tmp_pat
     xml = folder / safe.METADATA
     xml.write_text(xml.read_text().replace("EXT_POS_LIST", "OTHER_LIST"))
     west, south, east, north = shapely.from_wkt(safe.read(folder).footprint_wkt).bounds
-    assert west == pytest.approx(15.0, abs=1e-5)  # easting 500000: the zone's central meridian
-    assert (east - west, north - south) == pytest.approx((5.3e-4, 3.6e-4), rel=0.02)
+    assert (west, south, east, north) == pytest.approx((15, 79.14, 20.74, 80.17), abs=0.01)
 
 
 def test_a_cog_twin_keeps_its_name_and_shares_the_acquisition(shared_data, tmp_path):
@@ -192,3 +174,83 @@ def test_a_dimap_product_without_images_or_name_is_refused(tmp_path):
     (tmp_path / "x.data").mkdir()
     with pytest.raises(ProductNameError, match="no product name"):
         dimap.read(tmp_path / "x.data")
+
+
+# Written otherwise than ESA does, or damaged
+
+
+def test_metadata_are_found_whatever_the_case_of_their_names(shared_data, tmp_path):
+    metadata = shared_data / "s2_metadata" / f"{N0400}.SAFE"
+    folder = safe_folder(metadata, tmp_path, N0400, IMAGES)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rename(path.with_name(path.name.lower()))
+    lower = folder.rename(tmp_path / f"{N0400}.safe")
+    scene = safe.read(lower)
+    assert (scene.reference, scene.epsg) == (N0400, 32633)
+    assert set(scene.bands) == {"B04", "B05", "B8A", "SCL"}
+
+
+def test_an_outline_with_heights_is_the_same_outline(shared_data, tmp_path):
+    metadata = shared_data / "s2_metadata" / f"{N0400}.SAFE"
+    flat = safe.read(safe_folder(metadata, tmp_path / "flat", N0400, IMAGES))
+    folder = safe_folder(metadata, tmp_path / "high", N0400, IMAGES)
+    xml = folder / safe.METADATA
+    text = xml.read_text()
+    numbers = re.search(r"<EXT_POS_LIST>([^<]*)<", text)[1].split()
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    high = " ".join(f"{lat} {lon} 123.5" for lat, lon in pairs)
+    xml.write_text(re.sub(r"<EXT_POS_LIST>[^<]*<", f"<EXT_POS_LIST>{high}<", text))
+    assert safe.read(folder).footprint_wkt == flat.footprint_wkt
+
+
+@pytest.mark.parametrize("ring", ["119 -15 118 -15 118 -14 119 -15", "0 0 1 0 1 1 0 0",
+                                  "nan nan nan nan nan nan nan nan", "1 2"])  # fmt: skip
+def test_an_outline_that_cannot_be_is_taken_from_the_images(shared_data, tmp_path, ring):
+    metadata = shared_data / "s2_metadata" / f"{N0400}.SAFE"
+    folder = safe_folder(metadata, tmp_path, N0400, IMAGES)
+    xml = folder / safe.METADATA
+    xml.write_text(re.sub(r"<EXT_POS_LIST>[^<]*<", f"<EXT_POS_LIST>{ring}<", xml.read_text()))
+    outline = shapely.from_wkt(safe.read(folder).footprint_wkt)
+    assert outline.contains(shapely.Point(17.5, 79.6))
+
+
+@pytest.mark.parametrize("gone", ['<BOA_ADD_OFFSET band_id="3">-1000</BOA_ADD_OFFSET>', "all"])
+def test_an_offset_that_is_gone_is_asked_for_and_not_taken_for_zero(shared_data, tmp_path, gone):
+    metadata = shared_data / "s2_metadata" / f"{N0400}.SAFE"
+    folder = safe_folder(metadata, tmp_path, N0400, IMAGES)
+    xml = folder / safe.METADATA
+    every = re.findall("<BOA_ADD_OFFSET .*?</BOA_ADD_OFFSET>", xml.read_text())
+    text = xml.read_text()
+    for element in every if gone == "all" else [gone]:
+        assert element in text
+        text = text.replace(element, "")
+    xml.write_text(text)
+    with pytest.raises(MissingFactError, match="BOA_ADD_OFFSET of B04"):
+        safe.read(folder)
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ('"3">-1000', '"3">minus'), ('band_id="3"', 'band_id="33"'), ('band_id="3"', 'band_id="-1"'),
+    ('unit="none">10000', 'unit="none">0'), ('unit="none">10000', 'unit="none">nan'),
+])  # fmt: skip
+def test_metadata_that_make_no_sense_are_the_scenes_fault(shared_data, tmp_path, old, new):
+    metadata = shared_data / "s2_metadata" / f"{N0400}.SAFE"
+    folder = safe_folder(metadata, tmp_path, N0400, IMAGES)
+    xml = folder / safe.METADATA
+    assert old in xml.read_text()
+    xml.write_text(xml.read_text().replace(old, new))
+    with pytest.raises(SceneError):
+        safe.read(folder)
+
+
+def test_snaps_header_states_no_data_scale_and_offset(tmp_path):
+    data = tmp_path / f"{BS}.data"
+    raster(data / "Gamma0_VV.img", "ENVI", "float32")
+    (tmp_path / f"{BS}.dim").write_text(
+        "<Dimap_Document><Spectral_Band_Info><BAND_NAME>Gamma0_VV</BAND_NAME>"
+        "<SCALING_FACTOR>0.5</SCALING_FACTOR><SCALING_OFFSET>0.25</SCALING_OFFSET>"
+        "<NO_DATA_VALUE_USED>true</NO_DATA_VALUE_USED><NO_DATA_VALUE>-1.0</NO_DATA_VALUE>"
+        "</Spectral_Band_Info></Dimap_Document>"
+    )
+    band = dimap.read(data).bands["VV"]
+    assert (band.offset, band.factor, band.nodata, band.nodata_stated) == (0.5, 0.5, -1.0, True)

@@ -10,11 +10,14 @@ import pytest
 import rasterio
 import shapely
 
-from card import stac
+from card.find import stac
 from store.catalogue import BandSource
 from store.errors import MissingFactError, ProductNameError, SceneError
+from store.grid import Grid
+from store.raster import open_band
+from tests.hostile_files import ADDRESSES_OF_ITEMS
 
-OUTLINE = {"type": "Polygon", "coordinates": [[[4, 51], [5, 51], [5, 52], [4, 52], [4, 51]]]}
+OUTLINE = {"type": "Polygon", "coordinates": [[[3, 51], [5, 51], [5, 52], [3, 52], [3, 51]]]}
 
 
 @pytest.fixture
@@ -90,7 +93,11 @@ def test_applied_offsets_are_the_cogs_and_not_the_archives_jp2(earthsearch):
         del earthsearch["assets"][key]
     bands = stac.scene_from_item(earthsearch).bands
     assert bands["B04"] == BandSource(
-        "s3://sentinel-s2-l2a/tiles/33/T/WN/2022/1/30/0/B04.jp2", 1, -1000.0, 0.0
+        "s3://sentinel-s2-l2a/tiles/33/T/WN/2022/1/30/0/B04.jp2",
+        1,
+        -1000.0,
+        0.0,
+        nodata_stated=True,
     )
 
 
@@ -153,7 +160,7 @@ def test_an_item_describes_the_file_beside_it(tmp_path):
         "VV": BandSource(str(path), 1, 0.0, None),
         "VH": BandSource(str(path), 2, 0.0, None),
     }
-    assert shapely.from_wkt(scene.footprint_wkt).bounds == (4, 51, 5, 52)
+    assert shapely.from_wkt(scene.footprint_wkt).bounds == (3, 51, 5, 52)
 
 
 def test_a_remote_asset_of_the_same_name_is_read_beside_the_item(tmp_path):
@@ -193,7 +200,7 @@ def test_what_no_one_says_is_asked_for_all_at_once():
     with pytest.raises(MissingFactError) as error:
         stac.scene_from_item(item, "https://example.org/x.json")
     for fact in ("properties.platform", "properties.datetime", "properties.proj:code", "geometry",
-                 "gamma0_linear, sigma0_linear, gamma0_db, sigma0_db"):  # fmt: skip
+                 "sigma0_linear, gamma0_db, gamma0_terrain_db, gamma0_ellipsoid_db"):  # fmt: skip
         assert fact in str(error.value)
     assert str(error.value).startswith("item week10: ")
 
@@ -213,17 +220,29 @@ def test_an_unnamed_band_order_is_asked_for(tmp_path):
 
 def test_coherence_needs_its_days(tmp_path):
     raster(tmp_path / "week10.tif", 2)
-    with pytest.raises(MissingFactError, match="CARD-COH6 or CARD-COH12"):
+    with pytest.raises(MissingFactError, match="CARD-COH1, CARD-COH6 or CARD-COH12"):
         stac.scene_from_item(described(unit="coherence"), tmp_path)
     item = described(unit="coherence", **{"product:type": "CARD-COH12"})
     scene = stac.scene_from_item(item, tmp_path)
     assert (scene.kind, scene.unit) == ("c12", "coherence")
 
 
-def test_coded_radar_values_are_refused():
-    item = described()
-    item["assets"]["data"]["bands"][0]["raster:scale"] = 0.01
-    with pytest.raises(SceneError, match="VV holds coded values"):
+def test_coded_radar_values_are_made_physical_once():
+    item = described(**{"raster:scale": 0.01, "raster:offset": 2})
+    scene = stac.scene_from_item(item, "https://example.org/x.json")
+    assert {(band.offset, band.factor) for band in scene.bands.values()} == {(200.0, 0.01)}
+    assert (scene.unit, scene.scale) == ("sigma0_linear", None)
+
+
+@pytest.mark.parametrize("number", [0, -1, "nan", "inf", "-inf"])
+@pytest.mark.parametrize("what", ["scale", "offset"])
+@pytest.mark.parametrize("unit", ["sigma0_linear", "sigma0_db"])
+def test_a_scale_or_offset_that_is_none_is_refused_by_name(number, what, unit):
+    item = described(unit=unit, **{f"raster:{what}": number})
+    if what == "offset" and number in (0, -1):
+        assert stac.scene_from_item(item, "https://example.org/x.json").bands["VV"].offset == number
+        return
+    with pytest.raises(SceneError, match=f"VV is stated to have the {what} {number}"):
         stac.scene_from_item(item, "https://example.org/x.json")
 
 
@@ -255,9 +274,9 @@ def test_thinned_files_without_crs_are_laid_where_the_item_says(shared_data):
     item = json.loads((folder / f"{folder.name}.json").read_text())
     scene = stac.scene_from_item(item, folder)
     assert set(scene.bands) == {"B02", "B03", "B04", "B08", "SCL"}
-    with rasterio.open(scene.bands["B04"].href) as src:
-        assert (src.crs.to_epsg(), src.shape) == (32633, (915, 915))
-        assert src.transform[:6] == (120, 0, 499980, 0, -120, 5200020)
+    red = scene.bands["B04"]
+    with open_band(red.href, red.index, red.extent) as band:
+        assert band.grid == Grid(32633, 120.0, 499_980.0, 5_200_020.0, 915, 915)
 
 
 def test_a_file_that_nobody_can_place_is_refused(shared_data):
@@ -301,3 +320,48 @@ def test_every_recorded_item_becomes_a_scene(shared_data):
     scenes = [stac.scene_from_item(item, "https://example.org/") for item in items]
     assert len(scenes) == 6 + 16 + 4
     assert all(len(scene.bands) == 11 and scene.scale == 0.0001 for scene in scenes)
+
+
+# Where an item may lead
+
+
+@pytest.mark.parametrize("href", ADDRESSES_OF_ITEMS)
+def test_a_remote_item_leads_to_no_local_file_and_no_inner_address(href, tmp_path):
+    item = described()
+    item["assets"]["data"]["href"] = href
+    with pytest.raises(SceneError, match="asset data lies at"):
+        stac.scene_from_item(item, "s3://bucket/x.json")
+    with pytest.raises(SceneError):
+        stac.scene_from_item(item, tmp_path)
+
+
+def test_an_item_may_lead_back_to_the_api_it_comes_from():
+    item = described()
+    item["assets"]["data"]["href"] = "week10.tif"
+    scene = stac.scene_from_item(item, "http://127.0.0.1:8000/items/week10")
+    assert scene.bands["VV"].href == "http://127.0.0.1:8000/items/week10.tif"
+
+
+# What an item says of a file's place
+
+
+def test_a_transform_in_gdals_order_is_named(shared_data):
+    folder = shared_data / "field_reports/scenes/transform_gdal_order"
+    item = json.loads(next(folder.glob("*.json")).read_text())
+    with pytest.raises(SceneError, match=r"proj:transform .* another order"):
+        stac.scene_from_item(item, folder)
+
+
+def test_properties_of_older_items_are_understood():
+    name = "S2A_MSIL2A_20190212T192651_N0212_R013_T07HFE_20201007T160857"
+    item = described(platform="sentinel-2a", **{
+        "sentinel2:product_uri": f"{name}.SAFE",
+        "sentinel2:processing_baseline": "02.12",
+        "sentinel2:generation_time": "2020-10-07T16:08:57Z",
+        "sentinel:boa_offset_applied": True,
+    })  # fmt: skip
+    item["assets"] = {"B04": {"href": "https://example.org/B04.jp2", "data_type": "uint16",
+                              "raster:scale": 0.0001}}  # fmt: skip
+    scene = stac.scene_from_item(item, "https://example.org/x.json")
+    assert scene.reference == name
+    assert (scene.tile, scene.baseline, scene.relative_orbit) == ("07HFE", "02.12", 13)

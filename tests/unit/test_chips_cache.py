@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -15,7 +14,7 @@ BLOCK = 4096
 
 
 def kept(folder) -> list:
-    return [p for p in folder.iterdir() if p.name not in {"tally", "secret"}]
+    return [p for p in folder.iterdir() if p.name != "tally"]
 
 
 def test_an_image_is_found_by_its_key_only(tmp_path):
@@ -75,15 +74,7 @@ def test_an_image_larger_than_the_bound_is_not_kept(tmp_path):
     assert nothing.get("b") is None
 
 
-def test_all_who_ask_get_one_secret_that_others_cannot_read(tmp_path):
-    with ThreadPoolExecutor(8) as many:
-        secrets = set(many.map(lambda _: ImageCache(tmp_path, BLOCK).secret(), range(8)))
-    assert len(secrets) == 1
-    assert len(secrets.pop()) == 64
-    assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
-
-
-def test_a_folder_that_cannot_be_is_said_with_its_setting(tmp_path):
+def test_a_folder_that_cannot_be_made_names_its_setting(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="CBM_CHIP_CACHE_DIR"):
         ImageCache(tmp_path / "file" / "folder", BLOCK)

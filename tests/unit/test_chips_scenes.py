@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.chips.bands import band_set
-from app.chips.scenes import ChipScene, acquisitions
+from app.chips.scenes import ChipScene, rank_acquisitions
 
 MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)
 
@@ -27,12 +27,16 @@ def a_scene(obsid, acquisition="A", obstime=MAY, baseline="05.10", made=None, sh
 )
 def test_the_scenes_of_an_acquisition_stand_best_first(worse, better):
     ranks = [[better, worse]]
-    assert acquisitions([worse, better]) == acquisitions([better, worse]) == ranks
+    assert rank_acquisitions([worse, better]) == rank_acquisitions([better, worse]) == ranks
 
 
 def test_acquisitions_come_by_time():
     scenes = [a_scene(1, "B", JUNE), a_scene(2, "A", MAY), a_scene(3, "C", MAY)]
-    assert [[scene.obsid for scene in ranks] for ranks in acquisitions(scenes)] == [[2], [3], [1]]
+    assert [[scene.obsid for scene in ranks] for ranks in rank_acquisitions(scenes)] == [
+        [2],
+        [3],
+        [1],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,7 @@ def test_acquisitions_come_by_time():
         (("B08", "b04", "SCL"), None, ("s2",), ("B08", "B04", "SCL")),
         (("VVb", "VHb"), None, ("bs",), ("VV", "VH")),
         (("VV",), None, ("bs",), ("VV",)),
-        (("VVc",), None, ("c6", "c12"), ("VV",)),
+        (("VVc",), None, ("c1d", "c6", "c12"), ("VV",)),
         (("VV",), "CARD-COH12", ("c12",), ("VV",)),
         (("B8A",), "LEVEL2A", ("s2",), ("B8A",)),
     ],

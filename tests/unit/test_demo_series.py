@@ -1,13 +1,13 @@
-"""The plotted series: NDVI by hand, clouded dates told by their SCL histogram."""
+"""The plotted series: NDVI by hand, clear dates by their SCL histogram."""
 
 from typing import Any
 
 import pytest
 
-from infra.standalone import series
-from infra.standalone.programs import DemoError
+from standalone import series
+from standalone.programs import DemoError
 
-PARCEL = series.Parcel("demo", 2024, "0007", "", "")
+PARCEL = series.ParcelRecord("demo", 2024, "0007", "", "")
 
 
 class Answers:
@@ -60,12 +60,13 @@ def test_date_without_a_valid_pixel_has_no_value() -> None:
         ({"4": 17, "9": 3}, False),
         ({"3": 20}, False),  # shadow
         ({"10": 20}, False),  # cirrus
-        ({"5": 10, "6": 5, "7": 4, "11": 1}, True),
-        (None, True),  # no SCL at all
+        ({"5": 10, "6": 5, "7": 4, "8": 1}, True),
+        ({"5": 10, "6": 5, "11": 5}, False),  # snow
+        (None, None),  # no scene classes: neither clear nor clouded
     ],
 )
 def test_a_date_is_clear_when_nine_tenths_of_the_parcel_show_the_ground(
-    hist: dict[str, int] | None, clear: bool
+    hist: dict[str, int] | None, clear: bool | None
 ) -> None:
     (point,) = ndvi(row(0, "B04", 500, hist=hist), row(0, "B08", 1500, hist=hist))
     assert point.clear is clear
@@ -93,6 +94,6 @@ def test_backscatter_is_in_db_whatever_the_unit(
     assert value == (expected_db if expected_db is None else pytest.approx(expected_db))
 
 
-def test_parcel_without_a_series_is_said() -> None:
+def test_parcel_without_a_series_is_an_error() -> None:
     with pytest.raises(DemoError, match="no s2 series of parcel 0007"):
         ndvi()

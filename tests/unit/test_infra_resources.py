@@ -7,10 +7,10 @@ import pulumi
 import pytest
 from pulumi.runtime import Mocks, mocks
 
-from infra import layout
+from infra import layout, settings
 from infra.appliance import Appliance
-from infra.preflight import Found, VolumeThere
-from tests.unit.test_infra_settings import example, settings
+from infra.preflight import CloudLookup, ExistingVolume
+from tests.unit.infra_examples import example
 
 COMPONENT = "cbm:infra:"
 
@@ -29,16 +29,16 @@ class Recorder(Mocks):
         raise AssertionError("the program looks nothing up through the engine")
 
 
-def declared(name: str, there: dict[str, VolumeThere]) -> list[mocks.MockResourceArgs]:
+def declared(name: str, there: dict[str, ExistingVolume]) -> list[mocks.MockResourceArgs]:
     """All resources of an example."""
     recorder = Recorder()
     mocks.set_mocks(recorder, project="cbm", stack=name)
-    wanted = settings.validated(name, example(name))
+    wanted = settings.validate(name, example(name))
 
     @pulumi.runtime.test
     def program() -> pulumi.Output[Any]:
-        found = Found("external-id", "eodata-id", there)
-        appliance = Appliance(wanted, layout.hosts(wanted), found)
+        lookup = CloudLookup("external-id", "eodata-id", there, "image-id")
+        appliance = Appliance(wanted, layout.hosts(wanted), lookup)
         return pulumi.Output.from_input(appliance.outputs(wanted))
 
     program()
@@ -47,7 +47,7 @@ def declared(name: str, there: dict[str, VolumeThere]) -> list[mocks.MockResourc
 
 @pytest.fixture(scope="module")
 def large() -> list[mocks.MockResourceArgs]:
-    return declared("nl", {"cbm-nl-database": VolumeThere("old-volume", 300, known=False)})
+    return declared("nl", {"cbm-nl-database": ExistingVolume("old-volume", 300, recorded=False)})
 
 
 def test_every_name_in_the_cloud_is_fixed_and_the_stacks(

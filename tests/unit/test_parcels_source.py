@@ -12,30 +12,8 @@ import shapely
 
 from store.errors import ParcelFileError
 from store.parcels.source import as_text, open_source, resolve
-
-CURVE = "CURVEPOLYGON (COMPOUNDCURVE (CIRCULARSTRING (0 0, 50 50, 100 0), (100 0, 0 0)))"
-
-
-def write(path, fields, driver="GPKG", crs="EPSG:25832", layer=None, append=False, encoding=None):
-    """Write boxes side by side, as many as the fields have values."""
-    count = len(next(iter(fields.values())))
-    pyogrio.raw.write(
-        path,
-        np.array([shapely.box(k, 0, k + 1, 1).wkb for k in range(count)], dtype=object),
-        [np.asarray(values) for values in fields.values()],
-        list(fields),
-        geometry_type="Polygon",
-        crs=crs,
-        driver=driver,
-        layer=layer or path.stem,
-        append=append,
-        encoding=encoding,
-    )
-    return path
-
-
-def texts(*values):
-    return np.array(values, dtype=object)
+from tests.hostile_files import PARCEL_NAMES, PARCELS, write_parcels
+from tests.unit.parcel_files import texts, write
 
 
 def read(path, *columns, **options):
@@ -208,12 +186,21 @@ def test_what_is_no_vector_file_is_refused(tmp_path):
         open_source(tmp_path / "absent.gpkg")
 
 
+_ARC = """<ogr:FeatureCollection xmlns:ogr="http://ogr.maptools.org/"
+xmlns:gml="http://www.opengis.net/gml/3.2"><gml:featureMember><ogr:p><ogr:id>2</ogr:id><ogr:shape>
+<gml:Surface srsName="urn:ogc:def:crs:EPSG::25832"><gml:patches><gml:PolygonPatch><gml:exterior>
+<gml:Ring><gml:curveMember><gml:Curve><gml:segments>
+<gml:Arc><gml:posList>0 0 50 50 100 0</gml:posList></gml:Arc>
+<gml:LineStringSegment><gml:posList>100 0 0 0</gml:posList></gml:LineStringSegment>
+</gml:segments></gml:Curve></gml:curveMember></gml:Ring></gml:exterior></gml:PolygonPatch>
+</gml:patches></gml:Surface></ogr:shape></ogr:p></gml:featureMember></ogr:FeatureCollection>"""
+
+
 def test_curves_become_lines(tmp_path):
-    (tmp_path / "p.csv").write_text(f'id,WKT\n1,"POLYGON ((0 0,1 0,1 1,0 0))"\n2,"{CURVE}"\n')
-    (batch,) = open_source(tmp_path / "p.csv").batches(["id"])
-    assert shapely.from_wkb(batch.wkb[0]).area == 0.5
+    (tmp_path / "p.gml").write_text(_ARC)
+    (batch,) = open_source(tmp_path / "p.gml").batches(["id"])
     # Half a disc of radius 50 m, within the 4 degree steps of its chords.
-    assert shapely.from_wkb(batch.wkb[1]).area == pytest.approx(np.pi * 50**2 / 2, rel=2e-3)
+    assert shapely.from_wkb(batch.wkb[0]).area == pytest.approx(np.pi * 50**2 / 2, rel=2e-3)
 
 
 def test_a_file_that_states_no_crs_has_none(tmp_path):
@@ -254,13 +241,149 @@ def test_geoparquet_is_read_with_its_crs(tmp_path):
 def test_geoparquet_without_crs_is_longitude_and_latitude_and_null_is_none(tmp_path):
     source = open_source(geoparquet(tmp_path / "a.parquet", described()))
     assert source.crs.to_authority() == ("OGC", "CRS84")
-    assert open_source(geoparquet(tmp_path / "b.parquet", described(crs=None))).crs is None
+    for number, unknown in enumerate((None, {"type": "foo"}, 7)):
+        path = geoparquet(tmp_path / f"{number}.parquet", described(crs=unknown))
+        assert open_source(path).crs is None
 
 
 @pytest.mark.parametrize(
     ("geo", "reason"),
-    [(None, "without a GeoParquet description"), (described(encoding="polygon"), "only the encod")],
+    [
+        (None, "without a GeoParquet description"),
+        (described(encoding="polygon"), "only the encod"),
+        ({"primary_column": "geometry"}, "without a GeoParquet description"),
+        ([1], "without a GeoParquet description"),
+        ({"primary_column": ["geometry"], "columns": {}}, "without a GeoParquet description"),
+    ],
 )
 def test_parquet_that_is_not_geoparquet_with_wkb_is_refused(tmp_path, geo, reason):
     with pytest.raises(ParcelFileError, match=reason):
         open_source(geoparquet(tmp_path / "p.parquet", geo))
+
+
+# Only known formats, and nothing beyond the file
+
+
+@pytest.mark.parametrize("text", PARCELS.values(), ids=PARCELS.keys())
+@pytest.mark.parametrize("name", PARCEL_NAMES)
+def test_a_file_that_leads_on_to_others_is_not_opened(tmp_path, name, text, monkeypatch):
+    secret = write(tmp_path / "secret.gpkg", {"id": texts("secret")})
+    path = write_parcels(tmp_path, name, text, str(secret), "http://127.0.0.1:9/")
+    monkeypatch.setattr(pyogrio, "list_layers", lambda *_: pytest.fail("GDAL saw it"))
+    with pytest.raises(ParcelFileError):
+        open_source(path)
+
+
+def test_a_format_that_is_not_listed_is_named(tmp_path):
+    path = write(tmp_path / "p.sqlite", {"id": texts("a")}, "SQLite")
+    with pytest.raises(ParcelFileError, match="is read as SQLite: only GPKG"):
+        open_source(path)
+
+
+def test_geodatabases_are_found_in_archives_with_folders(shared_data):
+    place = shared_data / "field_reports/parcels"
+    for name in ("lpis.gdb.zip", "delivery_with_folder.zip"):
+        assert read(place / name, "parcel_id") == [["007", "008", "009"]]
+
+
+def test_geoparquet_in_an_archive_is_read(tmp_path):
+    geo = {"primary_column": "geometry", "columns": {"geometry": {"encoding": "WKB"}}}
+    path = geoparquet(tmp_path / "p.parquet", geo)
+    with zipfile.ZipFile(tmp_path / "delivery.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, "lpis/p.parquet")
+        archive.writestr("lpis/readme.txt", "parcels")
+    assert read(tmp_path / "delivery.zip", "id") == [["007", "008"]]
+
+
+def test_a_folder_with_one_delivery_in_it_is_read(shared_data):
+    folder = shared_data / "field_reports/parcels/duplicate_fields"
+    assert read(folder, "PARCEL_ID") == [["007", "008", "009"]]
+
+
+def test_two_columns_of_one_name_are_named_and_disturb_no_others(shared_data):
+    path = shared_data / "field_reports/parcels/duplicate_fields/parcels.shp"
+    assert read(path, "PARCEL_ID") == [["007", "008", "009"]]
+    with pytest.raises(ParcelFileError, match="2 columns that are called 'CROP_CODE'"):
+        resolve(open_source(path), "CROP_CODE")
+
+
+def test_a_column_called_as_the_feature_id_is_read(tmp_path):
+    path = write(tmp_path / "p.shp", {"OGC_FID": texts("a", "b"), "fid": texts("c", "d")},
+                 "ESRI Shapefile")  # fmt: skip
+    assert read(path, "OGC_FID", "fid") == [["a", "b"], ["c", "d"]]
+
+
+def test_numbers_whose_digits_are_lost_are_no_ids(shared_data):
+    path = shared_data / "field_reports/parcels/wide_number_apart/parcels.shp"
+    with pytest.raises(ParcelFileError, match="PARCEL_ID holds numbers such as 1234567890123456"):
+        read(path, "PARCEL_ID")
+
+
+@pytest.mark.parametrize(
+    ("values", "number"),
+    [
+        (pa.array(np.array([4097, 1], np.float16)), "4096"),
+        (pa.array(np.array([16777217, 1], np.float32)), "16777216"),
+        (pa.array([2.0**53]), "9007199254740992"),
+        (pa.array([1.0, 12.10]), "12.1"),
+        (pa.array([float("inf")]), "inf"),
+    ],
+)
+def test_ids_of_numbers_that_lost_digits_are_refused(values, number):
+    with pytest.raises(ParcelFileError, match=rf"numbers such as {number} .* deliver it as text"):
+        as_text(values, "id", is_id=True)
+    assert as_text(pa.array([1.0, None, float("nan")]), "id", is_id=True) == ["1", None, None]
+
+
+def test_texts_that_look_like_dates_keep_their_letters(tmp_path):
+    path = write(
+        tmp_path / "p.geojson", {"id": texts("2024/01/02", "2024-1-3")}, "GeoJSON", "EPSG:4326"
+    )
+    assert read(path, "id") == [["2024/01/02", "2024-1-3"]]
+
+
+@pytest.mark.parametrize("driver", ["GeoJSON", "FlatGeobuf", "GPKG"])
+def test_a_column_called_as_the_geometry_is_read(tmp_path, driver):
+    path = write(tmp_path / "p.x", {"wkb_geometry": texts("a")}, driver, "EPSG:4326")
+    path = path.rename(path.with_suffix({"GPKG": ".gpkg", "GeoJSON": ".json"}.get(driver, ".fgb")))
+    assert read(path, "wkb_geometry") == [["a"]]
+
+
+def zipped(path, members, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, member in members.items():
+            archive.write(member, name)
+    return path
+
+
+def encrypted(path):
+    """Set the bit of encryption in an archive's headers."""
+    data = bytearray(path.read_bytes())
+    for head, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = -1
+        while (at := data.find(head, at + 1)) >= 0:
+            data[at + offset] |= 1
+    path.write_bytes(data)
+    return path
+
+
+def test_archives_that_cannot_be_read_in_place_are_to_be_unpacked(tmp_path):
+    parcels = write(tmp_path / "p.gpkg", {"id": texts("007")})
+    packed = [
+        zipped(tmp_path / "lzma.zip", {"p.gpkg": parcels}, zipfile.ZIP_LZMA),
+        zipped(tmp_path / "windows.zip", {"delivery\\p.gpkg": parcels}),
+        encrypted(zipped(tmp_path / "secret.zip", {"p.gpkg": parcels})),
+    ]
+    for path in packed:
+        with pytest.raises(ParcelFileError, match="unpack it and import the file inside"):
+            open_source(path)
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(packed[1].read_bytes()[:2000])
+    with pytest.raises(ParcelFileError, match="ends early"):
+        open_source(cut)
+
+
+def test_an_archive_with_braces_in_its_name_is_read(tmp_path):
+    parcels = write(tmp_path / "p.gpkg", {"id": texts("007")})
+    path = zipped(tmp_path / "o}dd {n} #%20.zip", {"ä/p.gpkg": parcels})
+    assert read(path, "id") == [["007"]]

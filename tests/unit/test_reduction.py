@@ -35,8 +35,8 @@ class ArrayBand:
 
 def planned(*geometries, band):
     pids = np.arange(len(geometries), dtype=np.int32)
-    index = spans.build(pids, [g.wkb for g in geometries], GRID.lattice)
-    return index, spans.plan(index, band.grid, band.block_shape_px)
+    index = spans.build([(pids, [g.wkb for g in geometries])], GRID.lattice)
+    return index, spans.plan_reads(index, band.grid, band.block_shape_px)
 
 
 def reduced(*geometries, pixels, nodata=None, threads=1):
@@ -60,6 +60,22 @@ def test_four_pixels_by_hand():
     pixels[0:2, 0:2] = [[10, 20], [30, 60]]
     table = reduced(shapely.box(0, -20, 20, 0), pixels=pixels)
     np.testing.assert_allclose(table[0], [4, 30, np.sqrt(350), 10, 17.5, 25, 37.5, 60], rtol=1e-15)
+
+
+@pytest.mark.parametrize(("dtype", "low"), [(np.uint16, 65534), (np.int16, -32768)])
+def test_std_of_integers_far_from_zero_loses_no_digit(dtype, low):
+    pixels = np.full((60, 80), low, dtype)
+    pixels[::2] += 1
+    table = reduced(shapely.box(0, -600, 800, 0), pixels=pixels)
+    assert table[0, :3].tolist() == [4800, low + 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1e-310), (-1.7e308, 1.7e308)])
+def test_quantiles_of_float64_too_close_or_too_far_apart_for_bins(low, high):
+    pixels = np.full((60, 80), high)
+    pixels[:4] = low
+    table = reduced(shapely.box(0, -100, 100, 0), pixels=pixels)
+    assert table[0, 3:].tolist() == [low, low, high, high, high]
 
 
 def test_nodata_counts_for_nothing_and_a_parcel_of_it_has_count_0():

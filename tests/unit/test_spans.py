@@ -1,5 +1,8 @@
 """Which pixels belong to a parcel."""
 
+import shutil
+import tempfile
+
 import numpy as np
 import pytest
 import shapely
@@ -17,7 +20,7 @@ LATTICE = Lattice(32632, 10.0)
 
 def build(*geometries, lattice=LATTICE, buffer_m=0.0):
     pids = np.arange(1, len(geometries) + 1, dtype=np.int32)
-    return spans.build(pids, [g.wkb for g in geometries], lattice, buffer_m)
+    return spans.build([(pids, [g.wkb for g in geometries])], lattice, buffer_m)
 
 
 def pixels(index, i):
@@ -143,7 +146,7 @@ def test_members_are_the_parcels_whose_extent_meets_the_raster():
 def test_a_plan_cuts_at_the_rasters_edge_and_counts_what_is_inside():
     index = build(shapely.box(-30, -20, 30, 0), shapely.box(900, -950, 950, -900))
     grid = Grid(32632, 10.0, 0.0, 0.0, 100, 100)
-    plan = spans.plan(index, grid, (16, 16))
+    plan = spans.plan_reads(index, grid, (16, 16))
     assert list(plan.members) == [0, 1]
     assert list(plan.inside_px) == [6, 25]
     assert list(index.px) == [12, 25]
@@ -152,7 +155,7 @@ def test_a_plan_cuts_at_the_rasters_edge_and_counts_what_is_inside():
 def test_one_index_serves_tiles_with_other_origins_by_an_offset():
     index = build(shapely.box(500_000, 5_200_000, 500_100, 5_200_050))
     west = Grid(32632, 10.0, 499_980.0, 5_300_040.0, 10_980, 10_980)
-    plan = spans.plan(index, west, (1024, 1024))
+    plan = spans.plan_reads(index, west, (1024, 1024))
     assert (int(plan.row.min()), int(plan.col.min())) == (9_999, 2)
     assert plan.inside_px[0] == 50
 
@@ -202,15 +205,19 @@ def test_slivers_far_apart_in_one_parcel_take_what_they_touch_and_no_more():
     assert index.rules[0] == Rule.TOUCHED
 
 
-def test_many_parcels_are_the_same_in_portions_as_one_by_one(monkeypatch):
+def test_parts_of_a_set_give_the_spans_of_the_whole():
     rng = np.random.default_rng(5)
     parcels = [
         shapely.box(x, y, x + 37, y + 3 + 40 * (i % 3 > 0))
         for i, (x, y) in enumerate(rng.uniform(-900, 900, (50, 2)))
     ]
     whole = build(*parcels)
-    monkeypatch.setattr(spans, "_CHUNK", 7)
-    portions = build(*parcels)
+    parts = [
+        (np.arange(at, min(at + 7, 50), dtype=np.int32), [p.wkb for p in parcels[at : at + 7]])
+        for at in range(0, 50, 7)
+    ]
+    portions = spans.build(iter(parts), LATTICE)
+    np.testing.assert_array_equal(portions.pids, np.arange(50))
     for name in ("offsets", "row", "first", "last", "px", "bounds", "rules"):
         np.testing.assert_array_equal(getattr(portions, name), getattr(whole, name))
 
@@ -218,3 +225,61 @@ def test_many_parcels_are_the_same_in_portions_as_one_by_one(monkeypatch):
 def test_no_parcels_have_no_spans():
     assert build().px.size == 0
     assert list(build(buffer_m=5).offsets) == [0]
+
+
+@pytest.mark.parametrize("name", ["row", "offsets", "last"])
+def test_pages_lost_at_a_power_cut_are_not_taken_for_spans(cache, tmp_path, name):
+    built = build(shapely.box(0, -400, 400, 0))
+    cache.put("d", LATTICE, 0.0, built)
+    assert cache.get("d", LATTICE, 0.0) is not None
+    [path] = tmp_path.rglob(f"{name}.npy")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    assert cache.get("d", LATTICE, 0.0) is None
+    cache.put("d", LATTICE, 0.0, built)
+    assert cache.get("d", LATTICE, 0.0) is not None
+
+
+def test_a_cache_whose_folder_is_gone_or_full_keeps_nobody_from_working(tmp_path, monkeypatch):
+    built = build(shapely.box(0, -400, 400, 0))
+    cache = SpanCache(tmp_path / "gone", 10**9)
+    assert cache.get("d", LATTICE, 0.0) is None
+    cache.put("d", LATTICE, 0.0, built)
+    assert cache.get("d", LATTICE, 0.0) is not None
+    shutil.rmtree(tmp_path / "gone")
+    assert cache.get("d", LATTICE, 0.0) is None
+
+    def without_inodes(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", without_inodes)
+    cache.put("d", LATTICE, 0.0, built)
+    (tmp_path / "file").touch()
+    SpanCache(tmp_path / "file" / "below", 10**9).put("d", LATTICE, 0.0, built)
+
+
+def test_lattices_that_differ_anywhere_have_keys_of_their_own():
+    near = [
+        Lattice(32632, 10.0), Lattice(32632, 10.0000001), Lattice(32632, 10.0, 0.0000001),
+        Lattice(32632, 10.0, 0.0, 1e-9), Lattice(32632, 10.0, 1234.567),
+        Lattice(32632, 10.0, 1234.57),
+    ]  # fmt: skip
+    assert len({lattice.key for lattice in near}) == len(near)
+
+
+@pytest.mark.parametrize(("kept_parcels", "reads"), [(2, 1), (1, 2)])
+def test_outlines_of_a_small_set_are_read_once_for_all_lattices(
+    tmp_path, monkeypatch, kept_parcels, reads
+):
+    monkeypatch.setattr(spans, "_KEPT_PARCELS", kept_parcels)
+    parts = [(np.array([pid], np.int32), [shapely.box(0, -20, 30, 0).wkb]) for pid in (1, 2)]
+    read = []
+
+    def read_outlines(epsg):
+        read.append(epsg)
+        yield from parts
+
+    of_set = spans.ParcelSpans(SpanCache(tmp_path, 1), "d", 0.0, read_outlines)
+    found = [of_set.on(Lattice(32632, res_m)).px.tolist() for res_m in (10.0, 5.0)]
+    assert found == [[6, 6], [24, 24]]
+    assert read == [32632] * reads

@@ -7,18 +7,16 @@ import pyogrio
 import pytest
 import shapely
 
-from card.synthetic.crops import CROPS
-from card.synthetic.parcels import (
+from standalone.synthetic.crops import CROPS
+from standalone.synthetic.parcels import (
     Parcels,
-    benchmark_grid,
-    benchmark_set,
     make_parcels,
     paint,
-    summary,
     write_geopackage,
 )
 from store.errors import CallerError
 from store.grid import Grid
+from tests.benchmarks.parcel_set import benchmark_grid, benchmark_set, summary
 
 EXTENT = (500_000.0, 5_240_000.0, 508_000.0, 5_246_000.0)
 

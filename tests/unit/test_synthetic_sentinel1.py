@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from card.synthetic.crops import CROPS, backscatter
-from card.synthetic.landscape import Landscape, landscape
-from card.synthetic.sentinel1 import COG, DIMAP, SEASON, grid_of, view, write_scene
-from card.synthetic.state import ground_of, parcels_of
+from standalone.synthetic.crops import CROPS, backscatter
+from standalone.synthetic.landscape import Landscape, landscape
+from standalone.synthetic.sentinel1 import COG, DIMAP, SEASON, grid_of, view, write_scene
+from standalone.synthetic.state import ground_of, parcels_of
 
 SEED, COUNT = 5, 100
 CROP = {crop.name: i for i, crop in enumerate(CROPS)}

@@ -11,12 +11,12 @@ import rasterio
 import shapely
 from pyproj import Transformer
 
-from card.synthetic import parcels as lpis
-from card.synthetic.crops import CROPS, reflectance
-from card.synthetic.landscape import Landscape, landscape
-from card.synthetic.parcels import TILES
-from card.synthetic.sentinel2 import SEASON, View, products, view, write_jp2, write_product
-from card.synthetic.state import Ground, ground_of, parcels_of
+from standalone.synthetic import parcels as lpis
+from standalone.synthetic.crops import CROPS, reflectance
+from standalone.synthetic.landscape import Landscape, landscape
+from standalone.synthetic.parcels import TILES
+from standalone.synthetic.sentinel2 import SEASON, View, products, view, write_jp2, write_product
+from standalone.synthetic.state import Ground, ground_of, parcels_of
 from store.grid import Grid
 
 SEED = 5

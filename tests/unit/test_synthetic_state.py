@@ -9,8 +9,8 @@ import pyogrio
 import pytest
 import rasterio
 
-from card.folder import scan
-from card.synthetic.state import AOI, YEAR, make_state
+from card.find.folder import scan
+from standalone.synthetic.state import AOI, YEAR, make_state
 from store.errors import CallerError, ConflictError
 
 COUNT = 20
@@ -51,7 +51,7 @@ def test_a_finished_state_is_left_alone(made: Path) -> None:
     before, told = changed(made), []
     make_state(made, seed=3, parcels=COUNT, progress=lambda *step: told.append(step))
     assert changed(made) == before
-    assert told == [(1, 1, "found")]
+    assert told == [(1, 1, "nothing to make")]
 
 
 def test_another_seed_or_an_interruption_makes_it_anew(made: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_every_scene_is_read_as_what_it_is(made: Path) -> None:
     assert {scene.tile for scene in optical} == {"32TMT", "32TNT"}
     assert {scene.bands["B04"].offset for scene in optical} == {0, -1000}
     assert {tuple(scene.bands) for scene in radar} == {("VV", "VH")}
-    assert {scene.unit for scene in radar} == {"gamma0_linear"}
+    assert {scene.unit for scene in radar} == {"gamma0_terrain_linear"}
     twice = [scene for scene in optical if scene.acquisition == "S2A_20240629T101601_R065"]
     assert sorted(scene.baseline for scene in twice) == ["03.01", "03.01", "05.10", "05.10"]
 

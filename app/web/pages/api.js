@@ -1,4 +1,4 @@
-// Asks our own server. Who is not signed in any more is sent to the door.
+// Requests to our own server. Without a session they lead to the login.
 
 export class ApiError extends Error {
   constructor(status, detail) {
@@ -8,42 +8,42 @@ export class ApiError extends Error {
 }
 
 export function address(path, parameters = {}) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== "" && value != null);
-  const query = new URLSearchParams(given).toString();
+  const present = Object.entries(parameters).filter(([, value]) => value !== "" && value != null);
+  const query = new URLSearchParams(present).toString();
   return query ? `${path}?${query}` : path;
 }
 
-export async function ask(path, parameters, signal) {
-  const answer = await reach(address(path, parameters), signal);
-  return answer.json();
+/** The JSON of a path; `signal` aborts the request. */
+export async function getJson(path, parameters, signal) {
+  const response = await get(address(path, parameters), signal);
+  return response.json();
 }
 
-/** An answer that is not an error; `signal` ends the wait for it. */
-export async function reach(url, signal) {
-  let answer;
+async function get(url, signal) {
+  let response;
   try {
-    answer = await fetch(url, { signal, headers: { "X-Requested-With": "fetch" } });
+    response = await fetch(url, { signal, headers: { "X-Requested-With": "fetch" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The server cannot be reached. Check the connection and try again.");
   }
-  if (answer.status === 401) {
+  if (response.status === 401) {
     location.assign("/login");
     throw new ApiError(401, "You are signed out.");
   }
-  if (!answer.ok) throw new ApiError(answer.status, await reason(answer));
-  return answer;
+  if (!response.ok) throw new ApiError(response.status, await reason(response));
+  return response;
 }
 
-async function reason(answer) {
+async function reason(response) {
   try {
-    return sentence((await answer.json()).detail);
+    return sentence((await response.json()).detail);
   } catch {
-    return `The server answered with an error (${answer.status}).`;
+    return `The server answered with an error (${response.status}).`;
   }
 }
 
 function sentence(text) {
-  const begun = text[0].toUpperCase() + text.slice(1);
-  return /[.!?)]$/.test(begun) ? begun : `${begun}.`;
+  const capital = text[0].toUpperCase() + text.slice(1);
+  return /[.!?)]$/.test(capital) ? capital : `${capital}.`;
 }

@@ -1,4 +1,4 @@
-// Stacked bars over time, as a drawing that screen readers hear in words.
+// Stacked bars over time, a drawing with texts for screen readers.
 import { count, drawing } from "./dom.js";
 
 const WIDTH = 480;

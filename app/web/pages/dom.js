@@ -1,36 +1,37 @@
-// Building what is shown: always by text, never by markup.
+// DOM nodes: always built of text, never of markup.
 
 export const $ = (id) => document.getElementById(id);
 
 export function element(name, properties = {}, ...children) {
   const { dataset, ...rest } = properties;
-  const made = Object.assign(document.createElement(name), rest);
-  Object.assign(made.dataset, dataset);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), rest);
+  Object.assign(node.dataset, dataset);
+  node.append(...children);
+  return node;
 }
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export function drawing(name, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
 }
 
-/** Buttons of which one is pressed, as radio buttons; `choices` is value -> label. */
-export function choice(box, name, choices, chosen, changed) {
+/** Radio buttons; `choices` is value -> label. */
+export function choice(box, name, choices, current, onChange) {
   box.replaceChildren(
     ...Object.entries(choices).map(([value, label]) => {
-      const input = element("input", { type: "radio", name, value, checked: value === chosen });
-      input.addEventListener("change", () => changed(value));
+      const input = element("input", { type: "radio", name, value, checked: value === current });
+      input.addEventListener("change", () => onChange(value));
       return element("label", {}, input, label);
     }),
   );
 }
 
-export function say(box, text, wrong = false) {
+/** Show a text, or hide the box without one. */
+export function setText(box, text, wrong = false) {
   box.textContent = text ?? "";
   box.hidden = !text;
   box.classList.toggle("wrong", wrong);

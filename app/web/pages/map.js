@@ -1,6 +1,6 @@
-// The map: vector tiles of the campaign's parcels, the chosen one and its peers on top.
+// The map: vector tiles of the campaign's parcels, the current parcel and its peers on top.
 import * as maplibre from "/static/vendor/maplibre-gl/maplibre-gl.mjs";
-import { colour, element, say } from "./dom.js";
+import { colour, element, setText } from "./dom.js";
 
 maplibre.setWorkerUrl("/static/vendor/maplibre-gl/maplibre-gl-worker.mjs");
 
@@ -9,9 +9,9 @@ const ROOM = { top: 60, bottom: 50, left: 50, right: 50 };
 const NOTHING = { type: "FeatureCollection", features: [] };
 
 export class ParcelMap {
-  /** `chosen(code)` hears which parcel was picked; throws where the browser has no WebGL. */
-  constructor({ box, hint, chosen }) {
-    Object.assign(this, { box, hint, chosen, code: null, peers: [] });
+  /** `onPick(code)` is called for a click on a parcel; throws where the browser has no WebGL. */
+  constructor({ box, hint, onPick }) {
+    Object.assign(this, { box, hint, onPick, code: null, peers: [] });
     this.map = new maplibre.Map({
       container: box, style: { version: 8, sources: {}, layers: [] }, attributionControl: false,
       dragRotate: false, pitchWithRotate: false, touchPitch: false, maxZoom: 19, fadeDuration: 0,
@@ -109,10 +109,10 @@ export class ParcelMap {
     return this.map.getLayer("parcels") ? this.map.queryRenderedFeatures(point, { layers: ["parcels"] }) : [];
   }
 
-  /** Where parcels overlap, picking again goes on to the next one. */
+  /** Where parcels overlap, the next click picks the next parcel. */
   #pickAt(point) {
     const codes = [...new Set(this.#under(point).map(({ properties }) => properties.code))];
-    if (codes.length) this.chosen(codes[(codes.indexOf(this.code) + 1) % codes.length]);
+    if (codes.length) this.onPick(codes[(codes.indexOf(this.code) + 1) % codes.length]);
   }
 
   #hover({ point, lngLat }) {
@@ -126,13 +126,13 @@ export class ParcelMap {
   #hintZoom() {
     if (!this.campaign) return;
     const { min_zoom: minimum, bounds } = this.campaign;
-    if (!bounds) say(this.hint, "This campaign has no parcels yet.");
-    else say(this.hint, this.map.getZoom() < minimum ? "Zoom in to see parcels" : "");
+    if (!bounds) setText(this.hint, "This campaign has no parcels yet.");
+    else setText(this.hint, this.map.getZoom() < minimum ? "Zoom in to see parcels" : "");
   }
 
   #complain(error) {
     if (error?.status === 401) location.assign("/login");
-    else say(this.hint, "Some of the map could not be loaded.", true);
+    else setText(this.hint, "Some of the map could not be loaded.", true);
   }
 }
 

@@ -1,10 +1,10 @@
-// The page to look at a parcel. Its address says what is shown, so that it can be sent to others.
-import { address, ask } from "./api.js";
+// The page of a parcel. Its address holds the campaign and the parcel, so that it can be shared.
+import { address, getJson } from "./api.js";
 import { Chips } from "./chips.js";
-import { $, choice, count, dayText, element, say } from "./dom.js";
+import { $, choice, count, dayText, element, setText } from "./dom.js";
 import { ParcelMap } from "./map.js";
-import { Plot, written } from "./plot.js";
-import { isClear, observations, views } from "./series.js";
+import { Plot, formatValue } from "./plot.js";
+import { isClear, observations, remarks, views } from "./series.js";
 
 const PEERS = 10;
 const PEERS_WITHIN_M = 2000;
@@ -15,39 +15,42 @@ let loading = new AbortController();
 
 const plot = new Plot({
   box: $("plot"), legend: $("legend"), reading: $("reading"),
-  chosen: ({ time }) => { if (!$("images").hidden) chips.showTime(time); },
+  onPick: ({ time }) => { if (!$("images").hidden) chips.showTime(time); },
 });
 const chips = new Chips(({ time }) => plot.mark(time));
 
 async function begin() {
-  const { user, campaigns, background, clear_classes } = await ask("/page/campaigns");
+  const { user, campaigns, background, clear_classes, clear_share, composites } = await getJson("/page/campaigns");
   $("user").textContent = user;
   if (!campaigns.length) {
-    return tell("Nothing to look at yet", "No campaign is open to you. Ask the operator of this service for the right to one.", true);
+    return showMessage("Nothing to look at yet", "No campaign is open to you. Ask the operator of this service for the right to one.", true);
   }
   state.campaigns = campaigns;
   state.background = background;
   state.clearClasses = clear_classes;
+  $("clear").value = Math.round(clear_share * 100);
+  showThreshold();
+  chips.setComposites(composites);
   $("campaign").replaceChildren(...campaigns.map((campaign, i) => element("option", { value: i, textContent: name(campaign) })));
   try {
-    map = new ParcelMap({ box: $("map"), hint: $("map-hint"), chosen: choose });
+    map = new ParcelMap({ box: $("map"), hint: $("map-hint"), onPick: choose });
   } catch {
-    say($("map-hint"), "This browser cannot draw maps (WebGL is missing). Parcels can still be found by their id.", true);
+    setText($("map-hint"), "This browser cannot draw maps (WebGL is missing). Search for parcels by their id.", true);
   }
   await follow();
 }
 
 const name = ({ aoi, year, ptype }) => `${aoi.toUpperCase()} ${year}${ptype ? ` · ${ptype}` : ""}`;
-const asked = ({ aoi, year, ptype }) => ({ aoi, year, ptype });
+const campaignParams = ({ aoi, year, ptype }) => ({ aoi, year, ptype });
 
-/** Show what the address says. */
+/** Show the campaign and parcel of the page's address. */
 async function follow() {
   const wanted = new URLSearchParams(location.search);
-  const found = state.campaigns.find(({ aoi, year, ptype }) =>
+  const match = state.campaigns.find(({ aoi, year, ptype }) =>
     aoi === wanted.get("aoi") && String(year) === wanted.get("year") && ptype === (wanted.get("ptype") ?? ""));
-  const campaign = found ?? state.campaigns[0];
+  const campaign = match ?? state.campaigns[0];
   if (campaign !== state.campaign) showCampaign(campaign);
-  const code = found && wanted.get("pid");
+  const code = match && wanted.get("pid");
   if (code) await showParcel(code);
   else showNothing();
 }
@@ -68,7 +71,7 @@ function showNothing() {
   loading.abort();
   state.code = null;
   document.title = "Parcels · Checks by Monitoring";
-  tell("Choose a parcel", `Click one on the map, or find it by its id. With the keyboard: move the map with the arrow keys,
+  showMessage("Choose a parcel", `Click a parcel on the map, or search by id. With the keyboard: move the map with the arrow keys,
     zoom with + and −, and press Enter for the parcel in the middle.`);
   const { examples } = state.campaign;
   $("examples").hidden = !examples.length;
@@ -79,7 +82,7 @@ function showNothing() {
   }));
 }
 
-function tell(title, text, wrong = false) {
+function showMessage(title, text, wrong = false) {
   $("parcel").hidden = true;
   $("message").hidden = false;
   $("message").classList.toggle("wrong", wrong);
@@ -90,7 +93,7 @@ function tell(title, text, wrong = false) {
 }
 
 function choose(code) {
-  history.pushState(null, "", address("/", { ...asked(state.campaign), pid: code }));
+  history.pushState(null, "", address("/", { ...campaignParams(state.campaign), pid: code }));
   return showParcel(code);
 }
 
@@ -98,12 +101,12 @@ async function showParcel(code) {
   loading.abort();
   loading = new AbortController();
   const { signal } = loading;
-  const parcel = { ...asked(state.campaign), pid: code };
+  const parcel = { ...campaignParams(state.campaign), pid: code };
   Object.assign(state, { code, parcel, series: {}, peers: [] });
   $("code").value = code;
   try {
-    const found = await ask("/query/parcelByID", { ...parcel, withGeometry: "True", wgs84: "True" }, signal);
-    const [facts] = rowsOf(found);
+    const columns = await getJson("/query/parcelByID", { ...parcel, withGeometry: "True", wgs84: "True" }, signal);
+    const [facts] = rowsOf(columns);
     map?.showParcel(code, JSON.parse(facts.geom));
     describe(facts);
     $("panel").scrollTop = 0;
@@ -111,8 +114,8 @@ async function showParcel(code) {
     await showImages(signal);
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (error.status === 404) tell("No such parcel", `${name(state.campaign)} has no parcel ${code}. Check the id, or the campaign.`, true);
-    else tell("The parcel cannot be shown", error.message, true);
+    if (error.status === 404) showMessage("No such parcel", `${name(state.campaign)} has no parcel ${code}. Check the id, or the campaign.`, true);
+    else showMessage("The parcel cannot be shown", error.message, true);
   }
 }
 
@@ -135,28 +138,29 @@ function describe({ pid, cropname, cropcode, area, clon, clat }) {
   $("parcel").hidden = false;
 }
 
-async function askSeries(asked, signal) {
-  return observations(await ask("/query/parcelTimeSeries", asked, signal), state.clearClasses);
+async function getSeries(params, signal) {
+  return observations(await getJson("/query/parcelTimeSeries", params, signal), state.clearClasses);
 }
 
-/** A kind's observations of the parcel, asked for once. */
+/** The parcel's observations of a kind, with what to beware of; requested once. */
 function seriesOf(kind, signal) {
-  state.series[kind] ??= askSeries({ ...state.parcel, tstype: kind }, signal);
+  state.series[kind] ??= getJson("/query/parcelTimeSeries", { ...state.parcel, tstype: kind, flags: "True" }, signal)
+    .then((columns) => Object.assign(observations(columns, state.clearClasses), { remarks: remarks(columns) }));
   return state.series[kind];
 }
 
 async function showSeries(signal = loading.signal) {
   const view = state.views[state.view];
   if (!view) return noSeries("This campaign has no signatures yet. They come with its first extracted scene.");
-  $("csv").href = address("/query/parcelTimeSeries", { ...state.parcel, tstype: view.kind, tsformat: "csv" });
+  $("csv").href = address("/query/parcelTimeSeries", { ...state.parcel, tstype: view.kind, flags: "True", tsformat: "csv" });
   try {
     const series = await seriesOf(view.kind, signal);
     if (!series.length) return noSeries("There is no observation of this parcel yet.");
-    state.shown = series;
-    say($("series-message"), "");
+    state.observations = series;
+    setText($("series-message"), series.remarks.join(" "), true);
     $("series").hidden = false;
     $("csv").hidden = false;
-    $("clear-option").hidden = series.every(({ clear }) => clear == null);
+    $("clear-option").hidden = !view.seesClouds;
     await showPeers(signal);
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -166,44 +170,49 @@ async function showSeries(signal = loading.signal) {
 }
 
 function noSeries(text, wrong = false) {
-  say($("series-message"), text, wrong);
+  setText($("series-message"), text, wrong);
   $("series").hidden = true;
   $("csv").hidden = true;
 }
 
 function draw(peers = []) {
-  plot.show(state.views[state.view], state.shown, threshold(), peers);
+  plot.show(state.views[state.view], state.observations, threshold(), peers);
   fillTable();
 }
 
-const threshold = () => $("clear").value / 100;
+/** The least clear share of the dates that count; null where there are no clouds. */
+const threshold = () => (state.views[state.view].seesClouds ? $("clear").value / 100 : null);
+
+function showThreshold() {
+  $("clear-value").textContent = `${$("clear").value} %`;
+}
 
 async function showPeers(signal = loading.signal) {
   draw();
   if (!$("peers").checked) {
     map?.showPeers([]);
-    return say($("peers-note"), "");
+    return setText($("peers-note"), "");
   }
-  say($("peers-note"), "Looking for peers …");
+  setText($("peers-note"), "Looking for peers …");
   try {
-    const { pids } = await ask("/query/parcelPeers", { ...state.parcel, distance: PEERS_WITHIN_M, max: PEERS }, signal);
+    const { pids } = await getJson("/query/parcelPeers", { ...state.parcel, distance: PEERS_WITHIN_M, max: PEERS }, signal);
     map?.showPeers(pids);
     const { kind } = state.views[state.view];
-    draw(await Promise.all(pids.map((pid) => askSeries({ ...state.parcel, pid, tstype: kind }, signal))));
-    say($("peers-note"), pids.length ? `${count(pids.length)} nearest parcels of the same crop within ${PEERS_WITHIN_M / 1000} km, blue on the map.`
+    draw(await Promise.all(pids.map((pid) => getSeries({ ...state.parcel, pid, tstype: kind }, signal))));
+    setText($("peers-note"), pids.length ? `${count(pids.length)} nearest parcels of the same crop within ${PEERS_WITHIN_M / 1000} km, blue on the map.`
       : `No other parcel of this crop lies within ${PEERS_WITHIN_M / 1000} km.`);
   } catch (error) {
     if (error.name === "AbortError") return;
-    say($("peers-note"), error.message, true);
+    setText($("peers-note"), error.message, true);
   }
 }
 
 function fillTable() {
   const { digits } = state.views[state.view];
   const head = element("tr", {}, ...["Day (UTC)", ...plot.measures.map((measure) => measure.name), "Clear"].map((text) => element("th", { scope: "col", textContent: text })));
-  const lines = state.shown.map((observation) => {
+  const lines = state.observations.map((observation) => {
     const values = plot.measures.map(({ of }) => of(observation.means));
-    const cells = [dayText(observation.time), ...values.map((value) => (value == null ? "–" : written(value, digits))),
+    const cells = [dayText(observation.time), ...values.map((value) => (value == null ? "–" : formatValue(value, digits))),
       observation.clear == null ? "–" : `${Math.round(observation.clear * 100)} %`];
     return element("tr", { className: isClear(observation, threshold()) ? "" : "cloudy" }, ...cells.map((text) => element("td", { textContent: text })));
   });
@@ -215,26 +224,26 @@ async function showImages(signal) {
   chips.show(state.parcel, series);
 }
 
-// Who is quicker than the campaigns' coming is answered when they are there.
-const begun = begin().catch((error) => tell("The page cannot be shown", error.message, true));
+// Events before the campaigns are loaded wait for them.
+const started = begin().catch((error) => showMessage("The page cannot be shown", error.message, true));
 
 $("search").addEventListener("submit", async (event) => {
   event.preventDefault();
-  await begun;
+  await started;
   const code = $("code").value.trim();
   if (code && state.campaign) choose(code);
 });
 $("campaign").addEventListener("change", () => {
   const campaign = state.campaigns[$("campaign").value];
-  history.pushState(null, "", address("/", asked(campaign)));
+  history.pushState(null, "", address("/", campaignParams(campaign)));
   follow();
 });
 $("clear").addEventListener("input", () => {
-  $("clear-value").textContent = `${$("clear").value} %`;
+  showThreshold();
   draw(plot.peers);
 });
 $("peers").addEventListener("change", () => showPeers());
 addEventListener("popstate", async () => {
-  await begun;
+  await started;
   if (state.campaign) follow();
 });

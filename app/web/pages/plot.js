@@ -1,4 +1,4 @@
-// The plot of a series: lines of clear dates, grey dots of cloudy ones, peers behind, a cursor that
+// The plot of a series: lines of clear dates, grey dots of the others, peers behind, a cursor that
 // follows the pointer or the arrow keys.
 import uPlot from "/static/vendor/uplot/uPlot.esm.js";
 import { colour, count, dayText, element } from "./dom.js";
@@ -7,9 +7,9 @@ import { isClear, present } from "./series.js";
 const FONT = "12px Inter, system-ui, sans-serif";
 
 export class Plot {
-  /** `told(observation or null)` hears where the cursor is, `chosen(observation)` what was picked. */
-  constructor({ box, legend, reading, chosen }) {
-    Object.assign(this, { box, legend, reading, chosen, hidden: new Set() });
+  /** `onPick(observation)` is called for a click or Enter. */
+  constructor({ box, legend, reading, onPick }) {
+    Object.assign(this, { box, legend, reading, onPick, hidden: new Set() });
     box.addEventListener("keydown", (event) => this.#key(event));
     box.addEventListener("click", () => this.#pick());
     new ResizeObserver(() => this.drawn?.setSize(this.#size())).observe(box);
@@ -23,7 +23,7 @@ export class Plot {
     this.#draw();
   }
 
-  /** Mark the observation whose image is shown. */
+  /** Mark the observation of the image. */
   mark(time) {
     this.marked = time;
     this.drawn?.redraw(false);
@@ -88,7 +88,7 @@ export class Plot {
   #drawLegend() {
     const cloudy = this.series.some((o) => !isClear(o, this.threshold));
     const entries = this.measures.map(({ name, colour: ink }) => [name, name, ink]);
-    if (cloudy) entries.push(["cloudy", "Cloudy", "cloudy"]);
+    if (cloudy) entries.push(["cloudy", "Not clear", "cloudy"]);
     if (this.peers.length) entries.push(["peers", `${this.peers.length} peers (${this.view.compared.name})`, "peer"]);
     this.legend.replaceChildren(...entries.map((entry) => this.#legendButton(...entry)));
   }
@@ -129,7 +129,7 @@ export class Plot {
 
   #pick() {
     const observation = this.#nearest();
-    if (observation) this.chosen(observation);
+    if (observation) this.onPick(observation);
   }
 
   /** The parcel's observation nearest to the cursor; undefined while there is no cursor. */
@@ -153,7 +153,7 @@ export class Plot {
   #words({ time, means, clear }) {
     const values = this.measures
       .filter(({ name, of }) => !this.hidden.has(name) && of(means) != null)
-      .map(({ name, of }) => `${name} ${written(of(means), this.view.digits)}`);
+      .map(({ name, of }) => `${name} ${formatValue(of(means), this.view.digits)}`);
     const sky = clear == null ? [] : [`${Math.round(clear * 100)} % clear`];
     return [dayText(time), ...values, ...sky].join(" · ");
   }
@@ -174,7 +174,7 @@ export class Plot {
   }
 }
 
-export const written = (value, digits) => (digits ? value.toFixed(digits) : count(Math.round(value)));
+export const formatValue = (value, digits) => (digits ? value.toFixed(digits) : count(Math.round(value)));
 
 function valued(series, measure) {
   return series.map(({ time, means }) => [time, measure.of(means)]).filter(([, value]) => value != null);

@@ -7,13 +7,14 @@ from typing import Any
 
 import yaml
 
-from infra.inventory import inventory
+from infra.inventory import StackOutput, build_inventory
 
 KINDS = {
     "db": ["database"],
     "manager": ["manager"],
     "worker": ["worker"],
     "api": ["api", "hub"],
+    "builder": [],
     "one": ["database", "manager", "api", "hub"],
 }
 """By a host's name less its digits; `one` is all on one machine."""
@@ -57,7 +58,7 @@ def appliance(lab: Path) -> dict[str, Any]:
 
 def made(lab: Path) -> dict[str, Any]:
     """The inventory of a lab: a stack's, but reached directly and with the bed's limits."""
-    stack = inventory(appliance(lab))
+    stack = build_inventory(StackOutput.model_validate(appliance(lab)))
     for name, variables in stack["all"]["hosts"].items():
         variables["ansible_host"] = variables["cbm_address"]
         variables["ansible_ssh_host_key_checking"] = True

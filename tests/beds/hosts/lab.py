@@ -23,15 +23,26 @@ class Lab:
     net: str = "10.77.0"
 
     @property
+    def folder(self) -> Path:
+        """What the scripts keep of it."""
+        return CACHE / self.name
+
+    @property
     def inventory(self) -> Path:
         """What Ansible reads of it: a group per role."""
-        return CACHE / self.name / "stack" / "hosts.yml"
+        return self.folder / "stack" / "hosts.yml"
+
+    def boot_from(self, image: str) -> None:
+        """Make hosts of this image, a name of Docker's; a lab that has hosts keeps its own."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "tag").exists():
+            (self.folder / "tag").write_text(f"{image}\n")
 
     def up(self, *hosts: str) -> None:
         """Make these hosts, or start those that are off; write the inventory anew."""
         self._run(HERE / "up", *hosts)
         self._run(HERE / "base")
-        self._run(sys.executable, "-m", "tests.beds.hosts.inventory", CACHE / self.name)
+        self._run(sys.executable, "-m", "tests.beds.hosts.inventory", self.folder)
 
     def down(self, *hosts: str) -> None:
         """Pull the plug of these hosts; with none remove the lab."""

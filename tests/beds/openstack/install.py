@@ -17,6 +17,7 @@ from tests.beds.openstack.places import (
     PROXY_PORT,
     RABBIT_PORT,
     STATE,
+    SWIFT,
     VENV,
     WITH_HOSTS,
     conf,
@@ -33,6 +34,7 @@ PACKAGES = {  # name: a file it brings
     "qemu-utils": "/usr/bin/qemu-img",
     "nftables": "/usr/sbin/nft",
 }
+S3 = HERE.parent / "s3"
 INOTIFY_INSTANCES = 1024
 FOLDERS = ("lock", "images", "instances", "volumes", "coordination", "conversion")
 
@@ -120,6 +122,20 @@ def configure() -> None:
     _render(ETC / "my.cnf", ["my"], "mariadb")
     _render(ETC / "rabbitmq.conf", ["rabbitmq"], "rabbit")
     (ETC / "rabbit-plugins").write_text("[].\n")
+    for name, port in SWIFT.items():
+        template = "swift-proxy" if name == "proxy" else "swift-storage"
+        _render(ETC / f"swift/{name}.conf", [template], name, port)
+
+
+def object_store() -> None:
+    """An empty device for Swift and the rings that lead to it, if there are none yet."""
+    folder = STATE / "swift"
+    if (folder / "swift.conf").exists():
+        return
+    (folder / "devices/disk").mkdir(parents=True, exist_ok=True)
+    storage = [f"{name}={port}" for name, port in SWIFT.items() if name != "proxy"]
+    run(BIN / "python", S3 / "make_rings.py", folder, *storage)
+    shutil.copy(S3 / "swift.conf", folder)
 
 
 def room_for_hosts() -> None:
@@ -138,8 +154,9 @@ def reconfigure() -> None:
         stop("nova-compute-hosts")
 
 
-def _render(target: Path, parts: list[str], service: str) -> None:
+def _render(target: Path, parts: list[str], service: str, port: int = 0) -> None:
     values = {
+        "@PORT@": str(port),
         "@HOME@": str(HOME),
         "@RABBIT@": str(RABBIT_PORT),
         "@PROXY@": f"http://{proxy_address()}:{PROXY_PORT}",

@@ -14,6 +14,8 @@ HOME = Path(os.environ.get("OPENSTACK_HOME", "/opt/openstack"))
 VENV, ETC, RUN, LOG, STATE = (HOME / name for name in ("venv", "etc", "run", "log", "state"))
 BIN = VENV / "bin"
 CLOUDS = HOME / "clouds.yaml"
+EODATA = HOME / "eodata"
+"""The provider's archive of scenes: hosts see it as /eodata, and cannot write there."""
 WITH_HOSTS = STATE / "with-hosts"
 """Exists where servers of availability zone `hosts` are real hosts."""
 
@@ -27,6 +29,9 @@ APIS = {  # name: port
     "neutron": 9696,
     "cinder": 8776,
 }
+SWIFT = {"account": 6202, "container": 6201, "object": 6200, "proxy": 8870}
+"""Swift's servers and their ports; the proxy answers to S3 as well."""
+S3_URL = f"http://{LOOPBACK}:{SWIFT['proxy']}"
 ENDPOINTS = {  # service: (type in the catalogue, address)
     "glance": ("image", f"http://{LOOPBACK}:9292"),
     "placement": ("placement", f"http://{LOOPBACK}:8778"),
@@ -34,6 +39,7 @@ ENDPOINTS = {  # service: (type in the catalogue, address)
     "neutron": ("network", f"http://{LOOPBACK}:9696"),
     "cinder": ("block-storage", f"http://{LOOPBACK}:8776/v3"),
     "cinderv3": ("volumev3", f"http://{LOOPBACK}:8776/v3"),  # what older clients look for
+    "swift": ("object-store", f"{S3_URL}/v1/AUTH_$(project_id)s"),
 }
 
 

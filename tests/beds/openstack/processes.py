@@ -24,6 +24,7 @@ from tests.beds.openstack.places import (
     RABBIT_PORT,
     RUN,
     STATE,
+    SWIFT,
     conf,
     environment,
     proxy_address,
@@ -35,6 +36,7 @@ DAEMONS = {  # name: what it logs when it is ready; nova-compute last, for it ne
     "nova-scheduler": "Starting scheduler node",
     "cinder-scheduler": "Starting cinder-scheduler node",
     "cinder-volume": "Driver initialization completed",
+    **{f"swift-{name}": "" for name in SWIFT},
     "nova-compute": "Starting compute node",
 }
 HOSTS_DAEMONS = {"wiring": "ready", "proxy": "", "nova-compute-hosts": "Starting compute node"}
@@ -66,7 +68,10 @@ def table() -> dict[str, Process]:
         "rabbit": Process(["/usr/lib/rabbitmq/bin/rabbitmq-server"], RABBIT_PORT, _rabbit()),
     }
     processes |= {f"{name}-api": _api(name) for name in APIS}
-    for name in DAEMONS:
+    for name, port in SWIFT.items():
+        server = [f"{BIN}/swift-{name}-server", f"{ETC}/swift/{name}.conf"]
+        processes[f"swift-{name}"] = Process(server, port)
+    for name in (name for name in DAEMONS if name not in processes):
         file = ETC / "nova/nova-compute.conf"
         file = file if name == "nova-compute" else conf(name.split("-", maxsplit=1)[0])
         processes[name] = Process([name, "--config-file", str(file)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.standalone import cluster as standalone
+from standalone import cluster as standalone
 from store import db, schema
 
 TEMPLATE = "cbm_template"
@@ -89,7 +89,4 @@ def _database(
 
 
 def _connect(cluster: standalone.Cluster, dbname: str) -> db.Connection:
-    keys = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password"}
-    env = cluster.environment(dbname)
-    dsn = " ".join(f"{word}={env[key]}" for key, word in keys.items())
-    return db.connect("test", dsn=f"{dsn} dbname={dbname}")
+    return db.connect("test", db.dsn(cluster.environment(dbname)))

@@ -1,7 +1,7 @@
-"""Asking the appliance's API: what all the example notebooks need.
+"""Client of the appliance's API for the example notebooks.
 
-Where the API is stands in CBM_API_URL; who asks in CBM_API_TOKEN, or in CBM_API_USER and
-CBM_API_PASSWORD, which are asked for when they are missing. None of them belongs into a notebook.
+CBM_API_URL is its address; CBM_API_TOKEN, or CBM_API_USER and CBM_API_PASSWORD, the login, for
+which users are prompted when it is missing. None of them belongs into a notebook.
 """
 
 import functools
@@ -18,7 +18,7 @@ _IS_PAGE = os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 
 def _stop(reason: str) -> RuntimeError:
-    """The error to raise; its reason is also shown on a page, which hides what errors say."""
+    """The error to raise; its reason is also shown on a page, which hides errors."""
     if _IS_PAGE:
         print(reason)  # noqa: T201 - a page shows what a notebook prints
     return RuntimeError(reason)
@@ -26,7 +26,7 @@ def _stop(reason: str) -> RuntimeError:
 
 @functools.cache
 def account() -> tuple[str, str]:
-    """The user and password to ask with, typed in if the environment has none."""
+    """The user and password for the API, typed in if the environment has none."""
     user = os.environ.get("CBM_API_USER") or input("User of the API: ")
     return user, os.environ.get("CBM_API_PASSWORD") or getpass.getpass("Password: ")
 
@@ -43,37 +43,37 @@ def _session() -> requests.Session:
     return session
 
 
-def ask(question: str, **asked: Any) -> dict[str, Any]:
-    """The API's answer to a question: columns by name, or what it has.
+def query(route: str, **params: Any) -> dict[str, Any]:
+    """The API's response to a query, decoded: columns by name, or an object.
 
     Args:
-        question: the last part of its address, such as parcelTimeSeries.
-        asked: its parameters.
+        route: the last part of its path, such as parcelTimeSeries.
+        params: its parameters.
 
     Raises:
-        RuntimeError: the API refused, with the reason it gave.
+        RuntimeError: the API refused, with its reason.
     """
-    address = f"{os.environ['CBM_API_URL'].rstrip('/')}/query/{question}"
-    answer = _session().get(address, params=asked, timeout=60)
-    if not answer.ok:
-        known = answer.headers.get("Content-Type", "").startswith("application/json")
-        said = answer.json()["detail"] if known else answer.reason
-        raise _stop(f"{question}: {answer.status_code}: {said}")
-    return answer.json()
+    address = f"{os.environ['CBM_API_URL'].rstrip('/')}/query/{route}"
+    response = _session().get(address, params=params, timeout=60)
+    if not response.ok:
+        is_json = response.headers.get("Content-Type", "").startswith("application/json")
+        reason = response.json()["detail"] if is_json else response.reason
+        raise _stop(f"{route}: {response.status_code}: {reason}")
+    return response.json()
 
 
 def fetch(address: str) -> bytes:
-    """A file that an answer gave the signed address of; it goes without password or token."""
-    answer = requests.get(urljoin(os.environ["CBM_API_URL"], address), timeout=60)
-    answer.raise_for_status()
-    return answer.content
+    """The file at a signed address of a response; it needs no password or token."""
+    response = requests.get(urljoin(os.environ["CBM_API_URL"], address), timeout=60)
+    response.raise_for_status()
+    return response.content
 
 
-def subject() -> dict[str, str]:
-    """The parcel to look at: aoi, year and pid.
+def choose_parcel() -> dict[str, str]:
+    """The parcel to show: aoi, year and pid.
 
-    Taken from the page's address, or from CBM_AOI, CBM_YEAR and CBM_PID; what is missing is the
-    API's first example. To look at another one, write e.g. `chosen["pid"] = "007"` after it.
+    Taken from the page's address, or from CBM_AOI, CBM_YEAR and CBM_PID; a missing part is the
+    API's first example. For another parcel write e.g. `chosen["pid"] = "007"` after it.
     """
     address = dict(parse_qsl(os.environ.get("QUERY_STRING", "")))
     wanted = {
@@ -82,9 +82,9 @@ def subject() -> dict[str, str]:
     }
     if all(wanted.values()):
         return wanted
-    aois = ask("info")["aois"]
+    aois = query("info")["aois"]
     if not aois:
-        raise _stop("The API has nothing for this user yet: ask for a grant (cbm-api users grant).")
+        raise _stop("The API has nothing for this user yet: request a grant (cbm-api users grant).")
     aoi = wanted["aoi"] or next(iter(aois))
     year = wanted["year"] or aois[aoi]["years"][-1]
     return {"aoi": aoi, "year": year, "pid": wanted["pid"] or aois[aoi][f"id_examples_{year}"][0]}

@@ -106,7 +106,11 @@ async function alerts() {
   document.title = (firing.length ? `(${firing.length}) ` : "") + document.querySelector("h1").textContent;
   const rows = firing.map((a) => [
     element("span", a.labels.severity, { class: a.labels.severity === "critical" ? "bad" : "warn" }),
-    element("div", [element("b", a.annotations.summary), element("p", typed(a.annotations.description), { class: "quiet" })]),
+    element("div", [
+      element("b", a.annotations.summary),
+      element("p", typed(a.annotations.description), { class: "quiet" }),
+      element("a", a.labels.alertname, { href: a.annotations.runbook }),
+    ]),
     duration(Date.now() / 1000 - Date.parse(a.activeAt) / 1000),
   ]);
   return [table([["severity"], ["what, and what to do"], ["for", true]], rows, "None is firing.")];

@@ -1,6 +1,9 @@
-"""nova's own fake hypervisor, which in addition knows its servers again after a restart."""
+"""nova's own fake hypervisor, which knows its servers after a restart, and stores snapshots."""
+
+import io
 
 from nova import context, objects
+from nova.image import glance
 from nova.virt import fake
 
 
@@ -13,6 +16,11 @@ class Driver(fake.FakeDriverWithoutFakeNodes):
         super().init_host(host)
         for i in objects.InstanceList.get_by_host(context.get_admin_context(), host):
             self.instances[i.uuid] = fake.FakeInstance(i.name, i.power_state, i.uuid)
+
+    def snapshot(self, context, instance, image_id, update_task_state):
+        super().snapshot(context, instance, image_id, update_task_state)
+        kind = {"disk_format": "raw", "container_format": "bare", "properties": {}}
+        glance.API().update(context, image_id, kind, io.BytesIO(b"a disk"), purge_props=False)
 
     def default_root_device_name(self, instance, image_meta, root_bdm):
         return "/dev/vda"  # as with libvirt, so that volumes become /dev/vdb and so on

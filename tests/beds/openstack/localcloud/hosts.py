@@ -18,7 +18,8 @@ from oslo_config import cfg
 
 HOSTS = Path(__file__).resolve().parents[2] / "hosts"
 OPTIONS = subprocess.check_output([HOSTS / "options"], text=True).splitlines()
-cfg.CONF.register_opts([cfg.StrOpt("image"), cfg.StrOpt("proxy"), cfg.StrOpt("wiring")], "hosts")
+SETTINGS = ("image", "proxy", "wiring", "eodata")
+cfg.CONF.register_opts([cfg.StrOpt(name) for name in SETTINGS], "hosts")
 CONF = cfg.CONF.hosts
 
 
@@ -43,11 +44,24 @@ def _options(instance):
         *("--log-opt", "max-size=1m"),
         *("-v", "/var/lib/docker"),
         *("-v", "/var/lib/containerd"),
+        *("-v", f"{CONF.eodata}:/eodata:ro"),
         *OPTIONS,
         *("-e", "LAB_WAIT=1"),
         *("-e", f"LAB_PROXY={CONF.proxy}"),
         *("-e", f"LAB_MEM={memory_mb * 1024}"),
     ]
+
+
+def _engine(uuid):
+    """The volume in which the Docker inside a server has its data."""
+    where = '{{range .Mounts}}{{if eq .Destination "/var/lib/docker"}}{{.Name}}{{end}}{{end}}'
+    return docker("inspect", "-f", where, uuid).strip()
+
+
+def _is_snapshot(image_id):
+    """Whether an image was taken of a server here."""
+    inspect = ["docker", "volume", "inspect", f"snapshot-{image_id}"]
+    return subprocess.run(inspect, capture_output=True, check=False).returncode == 0
 
 
 def _seed(files):
@@ -127,7 +141,12 @@ class Driver(localcloud.Driver):
         for disk in (block_device_info or {}).get("block_device_mapping") or []:
             if disk["mount_device"] != "/dev/vda":  # a root volume: the container has its own
                 self._plug_disk(server, disk["mount_device"], disk["connection_info"])
-        docker("create", *_options(instance), CONF.image)
+        taken = _is_snapshot(instance.image_ref)
+        image = f"lab/snapshot:{instance.image_ref}" if taken else CONF.image
+        docker("create", *_options(instance), image)
+        if taken:
+            volume = f"snapshot-{instance.image_ref}"
+            subprocess.run([HOSTS / "engine", volume, _engine(instance.uuid)], check=True)
         drive = metadata.InstanceMetadata(
             instance, content=injected_files, network_info=network_info
         )
@@ -199,6 +218,13 @@ class Driver(localcloud.Driver):
         return hardware.InstanceInfo(
             state=power_state.RUNNING if r.stdout.strip() == "true" else power_state.SHUTDOWN
         )
+
+    def snapshot(self, context, instance, image_id, update_task_state):
+        """The disk becomes an image of Docker's; what glance stores is a placeholder."""
+        docker("commit", instance.uuid, f"lab/snapshot:{image_id}")
+        volume = f"snapshot-{image_id}"
+        subprocess.run([HOSTS / "engine", _engine(instance.uuid), volume], check=True)
+        super().snapshot(context, instance, image_id, update_task_state)
 
     def get_console_output(self, context, instance):
         return (

@@ -20,9 +20,9 @@ class FileDriver(driver.VolumeDriver):
         super().__init__(*args, **kwargs)
         self.dir = Path(cfg.CONF.state_path, "volumes")
 
-    def path(self, thing):
+    def path(self, resource):
         """The file of a volume or snapshot, as text, for cinder hands it on as JSON."""
-        return str(self.dir / thing.name)
+        return str(self.dir / resource.name)
 
     def _copy(self, src, dst, size_gib):
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", src, dst], check=True)

@@ -10,7 +10,7 @@ same addresses; security groups are nftables rules there. A router is a namespac
 floating IPs are addresses and NAT rules in it. A flat (provider) network also has a cable to this
 machine, which is its gateway and routes nothing further. IPv4 only.
 
-What should be is a dict, thing -> (shell script that makes it, shell script that takes it away);
+What should be is a dict, resource -> (shell script that makes it, shell script that takes it away);
 what differs is redone.
 """
 
@@ -203,26 +203,26 @@ class Cloud:
         rows = self.addresses[port] + self.pairs[port]
         return [row[1] for row in rows if ":" not in row[1]]
 
-    def things(self):
-        """All that should be: thing -> (script that makes it, script that takes it away)."""
-        things = {}
+    def resources(self):
+        """All that should be: resource -> (script that makes it, script that takes it away)."""
+        resources = {}
         for network in self.nets:
-            things.update(self._network(network))
+            resources.update(self._network(network))
         for router, gateway_port, snat in self.routers:
-            things.update(self._router(router, gateway_port))
-            things.update(self._routing(router, gateway_port, snat))
+            resources.update(self._router(router, gateway_port))
+            resources.update(self._routing(router, gateway_port, snat))
         for network in self.nets:
-            things["security groups", network] = (
+            resources["security groups", network] = (
                 nft(namespace(network), "inet", self._filter(network)),
                 "",
             )
         for port, (server, name) in self.plugged.items():
             if server in self.pids:
                 pid = self.pids[server]
-                things["interface", pid, port] = self._interface(port, pid, name)
-        things.update(self._disks())
-        things.update({("ready", pid): (ready(pid), "") for pid in self.pids.values()})
-        return things
+                resources["interface", pid, port] = self._interface(port, pid, name)
+        resources.update(self._disks())
+        resources.update({("ready", pid): (ready(pid), "") for pid in self.pids.values()})
+        return resources
 
     def _network(self, network):
         ns, cable = namespace(network), f"lc-{network[:8]}"
@@ -442,17 +442,17 @@ class Wiring:
         seen = pids, servers, self._database.read()
         if seen == self._seen:
             return
-        things = Cloud(seen[2], servers, pids).things()
-        failed = self._take_away(things) | self._make(things)
+        resources = Cloud(seen[2], servers, pids).resources()
+        failed = self._take_away(resources) | self._make(resources)
         for text in failed - self._said:
             print(text, flush=True)  # "No such process", "No such file": the server went meanwhile
         self._said = failed
         self._seen = None if failed else seen  # try again, or rest until something changes
 
-    def _take_away(self, things):
+    def _take_away(self, resources):
         failed = set()
         for key, (up, down) in reversed(list(self._made.items())):
-            if things.get(key) == (up, down) or (key in things and not down):
+            if resources.get(key) == (up, down) or (key in resources and not down):
                 continue
             done = sh(down, "-c")
             if done.returncode and key[0] == "disk" and Path(f"/proc/{key[1]}").exists():
@@ -461,9 +461,9 @@ class Wiring:
                 del self._made[key]
         return failed
 
-    def _make(self, things):
+    def _make(self, resources):
         failed = set()
-        for key, (up, down) in things.items():
+        for key, (up, down) in resources.items():
             if self._made.get(key) == (up, down) or (key[0] == "disk" and key in self._made):
                 continue
             done = sh(up)

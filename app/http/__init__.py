@@ -1,0 +1,1 @@
+"""HTTP as every route needs it: requests, parameters, responses, errors. No database, no users."""

@@ -1,0 +1,1 @@
+"""Answers out of the database: parcels, series, weather, markers, tiles, progress."""

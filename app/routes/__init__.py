@@ -1,0 +1,1 @@
+"""The routes by area, and the OpenAPI document that is generated from them."""

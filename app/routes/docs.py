@@ -1,0 +1,43 @@
+"""Routes of the documentation: the OpenAPI document and Swagger UI."""
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from app.http.parameters import Params
+from app.http.response import JSON, Response
+from app.pages.site import BuiltPages
+from app.routes.openapi import document
+from app.routes.response_docs import ResponseDoc
+from app.routes.route import API_HEADERS, Access, Route
+
+_PAGE_HEADERS = {
+    **API_HEADERS,
+    # Swagger UI sets styles and has icons within itself.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+}
+
+
+def with_docs(routes: Sequence[Route[Any]]) -> tuple[Route[Any], ...]:
+    """Some routes, and those that document all of them and themselves."""
+    openapi: list[bytes] = []
+    every = (
+        *routes,
+        Route(
+            "/openapi.json", "This document", Params,
+            lambda _: Response(HTTPStatus.OK, openapi[0]),
+            access=Access.PUBLIC, logged=False, tag="docs",
+            responses=(ResponseDoc(JSON, {"type": "object"}, {"openapi": "3.1.0"}),),
+        ),
+        Route(
+            "/docs", "Swagger UI: this document to read and to try", Params,
+            lambda context: context.resource(BuiltPages).serve("docs.html", context.request),
+            access=Access.PAGE, headers=_PAGE_HEADERS, tag="docs",
+            responses=(ResponseDoc("text/html", {"type": "string"}),),
+        ),
+    )  # fmt: skip
+    openapi.append(json.dumps(document(every, version("cbm-appliance"))).encode())
+    return every

@@ -1,0 +1,1 @@
+"""Finding scenes in folders and STAC catalogues, and describing them as rows of the catalogue."""

@@ -1,0 +1,1 @@
+"""Making CARD from Level-1 products, where no archive has it."""
