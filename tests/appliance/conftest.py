@@ -24,7 +24,6 @@ DEMO_PARCELS = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: only in `make test-appliance-full`")
     # Ansible is found beside this Python.
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 

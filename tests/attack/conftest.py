@@ -7,10 +7,6 @@ from tests.attack.outcomes import HEAD, of_this_run, save
 _LINE = "{:<40}{:>8}{:>6}{:>18}{:>25}{:>10}"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: takes minutes, and is not a part of CI")
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     outcomes = of_this_run()
     if not outcomes:

@@ -14,11 +14,6 @@ from tests.infra.project import Project, new_project
 from tests.infra.stack import ROOT, TOOLS, Stack
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """The mark of what takes long."""
-    config.addinivalue_line("markers", "full: only in `make test-infra-full`")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _bed() -> None:
     """The bed and the tools are there; `make test-infra` sees to that."""

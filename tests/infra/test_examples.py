@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 import yaml
 
 from tests.infra.project import Project
 from tests.infra.stack import ROOT, Stack
 
 
+@pytest.mark.full
 def test_the_example_of_the_netherlands_size_goes_up_and_down(
     new_stack: Callable[..., Stack], project: Project, small: dict[str, object]
 ):

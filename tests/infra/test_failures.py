@@ -74,6 +74,7 @@ def test_a_quota_lowered_in_the_middle_of_an_up_is_told_and_the_next_up_goes_on(
     stack.assert_unchanged()
 
 
+@pytest.mark.full
 def test_a_server_that_fits_no_hypervisor_is_told_and_the_next_up_replaces_it(
     stack: Stack, project: Project
 ):
@@ -97,6 +98,7 @@ def test_a_server_that_fits_no_hypervisor_is_told_and_the_next_up_replaces_it(
     stack.assert_unchanged()
 
 
+@pytest.mark.full
 def test_what_was_made_by_halves_and_cannot_be_updated_is_made_anew(stack: Stack):
     stack.up()
     state = json.loads(stack.pulumi("stack", "export").output)
@@ -114,6 +116,7 @@ def test_what_was_made_by_halves_and_cannot_be_updated_is_made_anew(stack: Stack
     stack.assert_unchanged()
 
 
+@pytest.mark.full
 def test_servers_that_went_although_their_destroy_failed_are_made_anew(
     stack: Stack, project: Project
 ):
@@ -127,6 +130,7 @@ def test_servers_that_went_although_their_destroy_failed_are_made_anew(
         stack.assert_unchanged()
 
 
+@pytest.mark.full
 def test_an_address_that_somebody_took_is_told_and_free_again_it_is_used(
     stack: Stack, project: Project
 ):
@@ -171,15 +175,8 @@ def kill(stack: Stack, verb: str, after_s: float) -> bool:
     return at_work
 
 
-@pytest.mark.parametrize(
-    "api",
-    [
-        "neutron-api",
-        pytest.param("nova-api", marks=pytest.mark.full),
-        pytest.param("cinder-api", marks=pytest.mark.full),
-        pytest.param("keystone-api", marks=pytest.mark.full),
-    ],
-)
+@pytest.mark.full  # while it lasts, no other test may be at work
+@pytest.mark.parametrize("api", ["neutron-api", "nova-api", "cinder-api", "keystone-api"])
 def test_an_api_that_is_down_for_20_s_is_waited_for_or_told(
     stack: Stack, project: Project, api: str
 ):

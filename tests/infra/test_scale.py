@@ -10,6 +10,8 @@ import pytest
 from tests.infra.project import Project
 from tests.infra.stack import ROOT, Stack
 
+pytestmark = pytest.mark.full
+
 STACK = "lu"
 RESULTS = ROOT / "build/infra.json"
 
@@ -87,7 +89,6 @@ def test_scaling_makes_and_removes_whole_workers_and_touches_no_other(
     stack.assert_unchanged()
 
 
-@pytest.mark.full
 def test_twenty_workers_with_ports_and_volumes_come_and_go(
     stack: Stack, project: Project, stages: Stages
 ):

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import requests
 
 from tests.integration import chip_api
@@ -36,6 +37,7 @@ def log_in(api: Api) -> str:
     return answer.headers["Set-Cookie"].partition(";")[0]
 
 
+@pytest.mark.full
 def test_panning_the_map_while_a_notebook_fetches_chips_meets_no_refusal(api):
     headers = {"Cookie": log_in(api), "X-Requested-With": "fetch"}
     statuses: Counter[tuple[str, int]] = Counter()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from store import catalogue
 from tests.integration.small_state import add_campaign, square, write_scene
 
@@ -18,6 +20,7 @@ def log_of_worker(kernels: Path, spans: Path) -> str:
     return ran.stderr
 
 
+@pytest.mark.full
 def test_a_worker_without_compiled_loops_says_so_once(database, tmp_path):
     add_campaign(database, [square(0, 0, 4)])
     catalogue.register(database, [write_scene(tmp_path, 0)])

@@ -56,6 +56,7 @@ def peak_kb(database, tmp_path):
     return peak
 
 
+@pytest.mark.full
 def test_a_zipped_geojson_of_ten_times_as_many_parcels_needs_no_more_memory(peak_kb):
     few, many = peak_kb(6_000), peak_kb(60_000)
     assert many - few < 25_000, (few, many)  # the features alone would take 54,000 x 0.6 kB

@@ -14,6 +14,8 @@ from store import db
 from tests.integration import jrc_state, published_client
 from tests.integration.jrc_state import PASSWORD, SCENES, USER, MemberState
 
+pytestmark = pytest.mark.full
+
 python = published_client.python
 
 DRIVER = Path(__file__).with_name("jrc_panels.py")

@@ -88,7 +88,17 @@ SCENES = {
 }
 
 
-@pytest.mark.parametrize("facts", SCENES.values(), ids=SCENES)
+OFTEN = ("ascending", "far range", "southern hemisphere", "IPF 2.36", "updates of other heights")
+"""Of the scenes, those that stand for the others where time is short."""
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(facts, id=name, marks=() if name in OFTEN else pytest.mark.full)
+        for name, facts in SCENES.items()
+    ],
+)
 def test_c1_c3_hills_are_flat_and_of_the_level_they_were_made_with(tmp_path, facts):
     plain = simulate(tmp_path, scene(**facts, step_m=4.0))
     card, truth = plain.card(), plain.truth

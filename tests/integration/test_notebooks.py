@@ -137,6 +137,7 @@ def images(book: dict[str, Any]) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs(book))
 
 
+@pytest.mark.full
 def test_the_promised_packages_work_together(jupyter, tmp_path):
     code = (
         "import cbm, geopandas, ipyleaflet, matplotlib, pdfme, psycopg2, rasterio, voila, pandas\n"
@@ -157,6 +158,7 @@ def test_examples_begin_with_text_and_come_without_outputs(name):
     assert not any(cell.get("execution_count") for cell in book["cells"])
 
 
+@pytest.mark.full
 def test_the_series_has_every_date_and_band(execute, state):
     book = execute("1_series.ipynb", CBM_AOI="tt", CBM_YEAR="2024", CBM_PID="p2")
     mean = db.fetch_one(
@@ -167,12 +169,14 @@ def test_the_series_has_every_date_and_band(execute, state):
     assert images(book) == 1
 
 
+@pytest.mark.full
 def test_the_clouded_date_is_left_out_of_the_ndvi(execute):
     book = execute("2_ndvi.ipynb", CBM_PID="p1", CBM_AOI="tt", CBM_YEAR="2024")
     assert "2 of 3 dates are clear" in texts(book)
     assert images(book) == 1
 
 
+@pytest.mark.full
 def test_peers_come_by_the_jrcs_client_and_no_password_is_shown_or_kept(execute, tmp_path):
     book = execute("3_peers.ipynb")
     assert "p2" in texts(book)
@@ -182,12 +186,14 @@ def test_peers_come_by_the_jrcs_client_and_no_password_is_shown_or_kept(execute,
     assert images(book) == 1
 
 
+@pytest.mark.full
 def test_chips_are_shown_with_the_outline(execute):
     book = execute("4_chips.ipynb")
     assert "3 chips of B08" in texts(book)
     assert images(book) == 1
 
 
+@pytest.mark.full
 def test_sql_is_read_as_the_analyst_with_the_password_of_the_home(execute, state):
     text = texts(execute("5_sql.ipynb"))
     assert "maize" in text
@@ -197,6 +203,7 @@ def test_sql_is_read_as_the_analyst_with_the_password_of_the_home(execute, state
     assert f"{mean:.1f}"[:-2] in text
 
 
+@pytest.mark.full
 def test_a_wrong_password_is_said_as_the_api_says_it(execute):
     with pytest.raises(AssertionError, match="info: 401: the name or the password is wrong"):
         execute("1_series.ipynb", CBM_API_PASSWORD="wrong-word")

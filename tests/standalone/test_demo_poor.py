@@ -28,6 +28,9 @@ def write_scene(folder: Path, day: int, band: str, in_window: float) -> None:
         out.write(pixels, 1)
 
 
+pytestmark = pytest.mark.full
+
+
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
     yield from new_demo()
