@@ -3,6 +3,8 @@
 import re
 import time
 
+import pytest
+
 from tests.appliance.conftest import Appliance
 
 
@@ -28,6 +30,7 @@ def test_second_run_changes_nothing(appliance: Appliance) -> None:
     assert set(appliance.names("common")) <= set(recap(printed))
 
 
+@pytest.mark.full
 def test_dry_run_of_a_converged_appliance_finds_nothing_to_do(appliance: Appliance) -> None:
     printed = appliance.play("site.yml", "--check")
     assert changed(printed) == {}, _changes(printed)

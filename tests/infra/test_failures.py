@@ -60,6 +60,7 @@ def test_an_unknown_flavor_image_and_network_are_told_at_once_and_nothing_is_mad
     stack.configure(**right)
 
 
+@pytest.mark.full
 def test_a_quota_lowered_in_the_middle_of_an_up_is_told_and_the_next_up_goes_on(
     stack: Stack, project: Project
 ):

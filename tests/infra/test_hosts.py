@@ -141,6 +141,7 @@ def test_new_workers_are_greeted_and_what_the_operator_set_stays(stack: Stack):
     }
 
 
+@pytest.mark.full
 def test_what_stands_on_a_data_volume_in_use_outlives_its_server(stack: Stack, project: Project):
     outputs = stack.outputs()["hosts"]
     volume = next(h for h in outputs if "database" in h["kinds"])["volumes"]["database"]
