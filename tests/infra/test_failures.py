@@ -152,6 +152,7 @@ def test_an_address_that_somebody_took_is_told_and_free_again_it_is_used(
     stack.assert_unchanged()
 
 
+@pytest.mark.full
 def test_a_command_line_killed_at_random_moments_leaves_nothing_that_the_next_does_not_mend(
     stack: Stack, project: Project
 ):

@@ -15,6 +15,8 @@ from tests.beds.openstack.places import PROXY_PORT, proxy_address
 from tests.infra.project import Project
 from tests.infra.stack import ROOT, Stack
 
+pytestmark = pytest.mark.full
+
 STACK, BASE = "be", "Debian 12"
 
 
@@ -99,7 +101,6 @@ def test_the_newest_images_stay_and_new_hosts_begin_with_the_one_that_fits(
     stack.assert_unchanged()
 
 
-@pytest.mark.full
 def test_an_image_is_made_of_a_real_host(
     new_stack: Callable[..., Stack],
     small: dict[str, Any],

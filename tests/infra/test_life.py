@@ -186,6 +186,15 @@ def test_destroy_leaves_data_alone_and_a_second_operators_up_takes_it_in_again(
     server = project.ids("Instance")["cbm-mt-database"]
     assert attached == dict.fromkeys(volumes.values(), server)
     stack.assert_unchanged()
+    stack.destroy()
+    assert project.left() == []
+    assert project.ids("Volume") == volumes
+
+
+@pytest.mark.full
+def test_a_volume_grows_and_keeps_its_data_and_is_left_by_destroy(stack: Stack, project: Project):
+    stack.up()
+    volumes = project.ids("Volume")
     larger = stack.settings["volumes"]["database"] | {"size_gb": 21}
     stack.configure(volumes=stack.settings["volumes"] | {"database": larger})
     stack.up()

@@ -10,6 +10,7 @@ MAX_S = 20
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.full
 def test_whatever_the_document_allows_or_forbids_gets_a_documented_answer(
     cluster, template, tmp_path
 ):

@@ -189,6 +189,7 @@ def test_the_mask_holds_all_ground_that_is_turned_away(shaded):
     assert marked.mean() < 6 * away.mean()  # what lies in the shade of it as well
 
 
+@pytest.mark.full
 def test_parcels_in_layover_and_shadow_have_their_shares_in_their_flags(database, shaded, tmp_path):
     """A parcel for each 70 m of the middle; what of it is masked is counted in the file."""
     steps = np.arange(-900, 901, 70)

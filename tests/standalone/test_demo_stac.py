@@ -38,6 +38,7 @@ def parcels(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.full
 def test_a_live_search_becomes_signatures_of_rasters_read_over_http(
     server: StacServer, parcels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,17 +81,20 @@ def test_every_question_is_answered_in_four_languages():
     assert [len(blocks(language)) for language in ("bash", "python", "r", "sql")] == [20] * 4
 
 
+@pytest.mark.full
 def test_the_cookbooks_curl_lines_are_answered(cook):
     for code in blocks("bash"):
         run(cook, "bash", "-euo", "pipefail", code=code)
 
 
+@pytest.mark.full
 def test_the_cookbooks_python_runs_from_top_to_bottom(cook):
     head = next(code for name, code in BLOCK.findall(RECIPES[0]) if name == "python")
     printed = run(cook, sys.executable, code="\n".join([head, *blocks("python")]))
     assert "clear observations" in printed
 
 
+@pytest.mark.full
 def test_the_cookbooks_sql_runs_with_an_analysts_login(cook):
     env, _ = cook
     names = ("aoi", "year", "pid", "lon", "lat", "day")
@@ -100,6 +103,7 @@ def test_the_cookbooks_sql_runs_with_an_analysts_login(cook):
     run(cook, *psql, code="\n".join(blocks("sql")))
 
 
+@pytest.mark.full
 def test_the_cookbooks_r_runs_from_top_to_bottom(cook):
     needed = "stopifnot(all(sapply(c('httr', 'jsonlite'), requireNamespace, quietly = TRUE)))"
     if (
