@@ -268,7 +268,7 @@ drill: bed-openstack bed-pulumi ## an appliance up, down and up again with the s
 
 .PHONY: test-infra
 test-infra: bed-openstack bed-pulumi ## infra/ against a real OpenStack API; ARGS= goes to pytest
-	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/infra -m "not full" $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) tests/infra -m "not full" $(ARGS)
 
 .PHONY: test-infra-full
 test-infra-full: bed-openstack bed-pulumi ## the same with what takes long, one after another: 20 workers, every API down

@@ -89,7 +89,7 @@ def scene(
     terrain: AnalyticTerrain = HILLS, site: Site = SITE, flight: Pass = FLIGHT, size: int = 150,
     gamma0: Mapping[str, object] | None = None, noise_db: float | None = None, **facts: object,
 ) -> GrdScene:  # fmt: skip
-    """A small scene of one polarisation without noise, unless told otherwise."""
+    """A small scene of one polarisation without noise, by default."""
     return GrdScene(
         site, flight, terrain, gamma0 or {"VV": GAMMA0}, lines=size, samples=size,
         noise_db=noise_db, **facts,

@@ -58,7 +58,7 @@ class Appliance:
 
     def named(self, name: str) -> Host:
         """A host by its name in the inventory, as root."""
-        # By ssh itself, which keeps its connections: Ansible would start anew for every question.
+        # By ssh itself, which keeps its connections: Ansible would start again for every question.
         config = self.inventory.with_name("ssh_config")
         return testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=True)
 
@@ -80,7 +80,7 @@ class Appliance:
         return (self.inventory.parent / "secrets" / name).read_text().strip()
 
     def sql(self, statement: str) -> str:
-        """What the database's superuser is told: a line a row, values apart by |."""
+        """What psql prints to the database's superuser: a line a row, values apart by |."""
         ask = "cd / && runuser -u postgres -- psql -XAtq -v ON_ERROR_STOP=1 -d cbm -c %s"
         return str(self.host("postgis").check_output(ask, statement))
 

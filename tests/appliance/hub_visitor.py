@@ -57,8 +57,8 @@ class Visitor:
     def start(self):
         """Start the user's server; the seconds it took."""
         began = time.monotonic()
-        asked = self.api("POST", f"users/{self.name}/server")
-        assert asked.status_code in (201, 202), asked.text
+        started = self.api("POST", f"users/{self.name}/server")
+        assert started.status_code in (201, 202), started.text
         while not self.server().get("ready"):
             assert time.monotonic() - began < 180, "the server does not start"
             time.sleep(0.5)
@@ -86,8 +86,8 @@ def execute(address, headers, code, seconds):
     """Have a kernel execute code: what it printed (None: no answer), and whether it died."""
     address = address.replace("http", "ws", 1)
     socket = websocket.create_connection(address, header=headers, timeout=seconds)
-    asked = uuid.uuid4().hex
-    header = {"msg_id": asked, "msg_type": "execute_request", "session": asked}
+    number = uuid.uuid4().hex
+    header = {"msg_id": number, "msg_type": "execute_request", "session": number}
     request = {
         "channel": "shell",
         "header": header | {"username": "", "version": "5.3"},
@@ -104,7 +104,7 @@ def execute(address, headers, code, seconds):
             state = content.get("execution_state") if kind == "status" else None
             if state in ("restarting", "dead", "autorestarting"):
                 return printed, True
-            if message["parent_header"].get("msg_id") != asked:
+            if message["parent_header"].get("msg_id") != number:
                 continue
             if kind == "stream":
                 printed += content["text"]
@@ -124,5 +124,5 @@ def kernel_of(page):
 
 
 if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    print(json.dumps(eval(asked["do"], globals() | asked)))
+    call = json.load(sys.stdin)
+    print(json.dumps(eval(call["do"], globals() | call)))

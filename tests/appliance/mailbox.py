@@ -16,7 +16,7 @@ LOGIN = "cbm"
 
 
 class Mailbox:
-    """What a mail server was given, by whoever knew the password."""
+    """What a mail server was given, by clients that knew the password."""
 
     def __init__(self, address: str) -> None:
         self.address = address

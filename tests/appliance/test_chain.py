@@ -26,7 +26,7 @@ DIGEST = """
         WHERE '{kind}' <> 'bs' OR (c.obstime AT TIME ZONE 'UTC')::date <> ALL ('{{{days}}}')) t"""
 
 
-def asked(appliance: Appliance, path: str) -> Any:
+def fetch(appliance: Appliance, path: str) -> Any:
     """The answer to a question over TLS, by the name of the API's host, from another host."""
     address = shlex.quote(f"https://{appliance.names('api')[0]}{path}")
     curl = f"curl --silent --fail-with-body --user admin:$(cat) {address}"
@@ -54,7 +54,7 @@ def test_series_over_tls_are_those_of_a_machine_alone(demo: Appliance, standalon
             f'set -a; . {standalone.folder}/env; curl -s -u "$CBM_USER:$CBM_PASSWORD" '
             f'"$CBM_URL{path}"'
         )
-        alone, here = json.loads(ran.stdout), asked(demo, path)
+        alone, here = json.loads(ran.stdout), fetch(demo, path)
         seen += len(alone["mean"]) > 0
         for name in ("date_part", "count", "mean", "std", "min", "max", "p25", "p50", "p75"):
             assert here.get(name) == alone.get(name), (code, name)

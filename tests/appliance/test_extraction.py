@@ -1,4 +1,4 @@
-"""Workers of the swarm: what they may, and that no scene is lost, whoever ends meanwhile."""
+"""Workers of the swarm: what they may, and that no scene is lost, whichever of them ends."""
 
 import json
 import shlex
@@ -163,7 +163,7 @@ def test_no_scene_is_lost_while_workers_are_replaced(
 ) -> None:
     begin(demo, manager)
     manager.check_output("docker service update --force --quiet cbm_extraction")
-    # It fails for nodes that are no longer there, after it told of the others.
+    # It fails for nodes that are no longer there, after it listed the others.
     logs = manager.run("docker service logs --since 2m cbm_extraction 2>&1").stdout
     assert "event=stopping signal=SIGTERM" in logs
     assert digest(demo, manager) == undisturbed

@@ -28,9 +28,9 @@ class Hub:
 
     def do(self, expression: str, **values: Any) -> Any:
         """Evaluate an expression of VISITOR's names and of these values on the host."""
-        asked = json.dumps({"do": expression, **values})
+        call = json.dumps({"do": expression, **values})
         python = f"/opt/cbm/notebook/bin/python -c {shlex.quote(VISITOR)}"
-        done = self.host.run(f"printf %s {shlex.quote(asked)} | {python}")
+        done = self.host.run(f"printf %s {shlex.quote(call)} | {python}")
         assert done.rc == 0, done.stderr[-3000:]
         return json.loads(done.stdout)
 

@@ -31,9 +31,9 @@ def value(manager: Host, query: str) -> float | None:
     return float(found[0]["value"][1]) if found else None
 
 
-def wait_for(asked: Callable[[], bool], seconds: float = 150) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 150) -> None:
     end = time.monotonic() + seconds
-    while not asked():
+    while not happened():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(5)
 
@@ -67,8 +67,8 @@ def test_the_database_tells_its_figures_and_the_queues(manager):
 
 def test_monitoring_reads_no_table_of_ours(appliance):
     for table in ("public.scene", "public.work", "public.api_user", "public.api_audit"):
-        asked = f"SELECT has_table_privilege('monitor', '{table}', 'SELECT')"
-        assert appliance.sql(asked) == "f", table
+        statement = f"SELECT has_table_privilege('monitor', '{table}', 'SELECT')"
+        assert appliance.sql(statement) == "f", table
 
 
 def test_exporters_let_the_manager_in_and_nobody_else(appliance, manager):

@@ -247,11 +247,11 @@ def test_settings_follow_the_memory(
 
 
 def test_server_runs_with_the_computed_settings(appliance: Appliance) -> None:
-    asked = (
+    statement = (
         "SELECT count(*) FROM pg_file_settings WHERE sourcefile ~ '10-appliance' "
         "AND NOT applied AND error IS NOT NULL"
     )
-    assert appliance.sql(asked) == "0"
+    assert appliance.sql(statement) == "0"
     assert appliance.sql("SHOW data_checksums") == "on"
 
 

@@ -94,7 +94,7 @@ def test_large_bodies_do_not_make_the_instances_look_ill(way: WayIn) -> None:
 
 
 def test_nobody_says_for_whom_he_forwards(appliance: Appliance, way: WayIn) -> None:
-    """Or the guard against guessing could be led astray, and the audit told anything."""
+    """Or the guard against guessing could be led astray, and the access log record any address."""
     mark = f"/query/info?mark={time.time_ns()}"
     way.ask(mark, X_Forwarded_For="192.0.2.77", X_Forwarded_Host="elsewhere.example")
     query = f"SELECT address FROM public.api_audit WHERE query = '{mark.partition('?')[2]}'"

@@ -41,7 +41,7 @@ def token(manager: Host) -> str:
 
 
 def answers(manager: Host, registry: str, password: str) -> str:
-    """The registry's status for a login, asked without a password in the list of processes."""
+    """The registry's status for a login, without a password in the list of processes."""
     login = base64.b64encode(f"cbm:{password}".encode()).decode()
     return manager.check_output(
         f"printf 'header = \"Authorization: Basic {login}\"' | "

@@ -23,7 +23,7 @@ class Answer:
         status: of HTTP; 0 if there was no answer.
         headers: by name in small letters.
         body: all of it.
-        at: when it was asked, seconds of the clock that measures.
+        at: when it was sent, seconds of the clock that measures.
         took_s: until the last byte.
     """
 

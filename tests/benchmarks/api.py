@@ -18,7 +18,7 @@ from app.query.parcels import fetch_peers, parcel_by_location
 from app.query.series import Selection, time_series
 from store import db
 from tests.benchmarks import api_state
-from tests.benchmarks.api_load import Asked, Load, Question, percentile_ms, statuses
+from tests.benchmarks.api_load import Load, Question, TimedRequest, percentile_ms, statuses
 from tests.benchmarks.api_server import PASSWORD, UNLIMITED, USER, Api, spent_s
 from tests.benchmarks.api_state import EPSG, JRC, Size
 from tests.benchmarks.clock import server_cpu_s
@@ -165,17 +165,17 @@ def _costs(bench: Bench, state: State, api: Api, places: Places, size: Size) -> 
         load = Load(api.port, (USER, PASSWORD), {name: question}, clients=2)
         load.times(_QUESTIONS)  # warms caches, and proves the password
         before = spent_s(api, bench.server.postmaster)
-        asked = load.times(_REQUESTS)
+        sent = load.times(_REQUESTS)
         after = spent_s(api, bench.server.postmaster)
         api_ms, database_ms = (
-            (b - a) / len(asked) * 1e3 for a, b in zip(before, after, strict=True)
+            (b - a) / len(sent) * 1e3 for a, b in zip(before, after, strict=True)
         )
         details[name] = {
             "cpu_ms": round(api_ms + database_ms, 2),
             "api_cpu_ms": round(api_ms, 2),
             "database_cpu_ms": round(database_ms, 2),
-            "p50_ms": round(percentile_ms(asked, 0.5), 1),
-            "statuses": statuses(asked),
+            "p50_ms": round(percentile_ms(sent, 0.5), 1),
+            "statuses": statuses(sent),
         }
         bench.say(f"A1: {name} {details[name]}")
     details["sql_cpu_ms"] = ratios = _sql_costs(bench, state, places)
@@ -246,12 +246,12 @@ def _latency(bench: Bench, api: Api, places: Places) -> Result:
     for name, gate in (("parcelTimeSeries", 20), ("parcelByLocation", 10)):
         load = Load(api.port, (USER, PASSWORD), {name: questions(places)[name]}, per_s=_PACE_PER_S)
         load.times(16)
-        asked = load.for_seconds(_PACED_S)
-        p95 = percentile_ms(asked, 0.95)
+        sent = load.for_seconds(_PACED_S)
+        p95 = percentile_ms(sent, 0.95)
         figures.append(Figure(p95, gate, False, name, " ms"))
-        details[name] = {"p50_ms": round(percentile_ms(asked, 0.5), 1), "p95_ms": round(p95, 1),
-                         "p99_ms": round(percentile_ms(asked, 0.99), 1),
-                         "statuses": statuses(asked)}  # fmt: skip
+        details[name] = {"p50_ms": round(percentile_ms(sent, 0.5), 1), "p95_ms": round(p95, 1),
+                         "p99_ms": round(percentile_ms(sent, 0.99), 1),
+                         "statuses": statuses(sent)}  # fmt: skip
         bench.say(f"A2: {name} {details[name]}")
     return Result.of("A2", "p95 at 20 requests/s from 8 clients", figures, details)
 
@@ -275,21 +275,21 @@ def restart(bench: Bench, api: Api, places: Places, seconds: float) -> Result:
             time.sleep(min(10, seconds / 20))
 
     load = Load(api.port, (USER, PASSWORD), _mix(places), per_s=_MIXED_PER_S)
-    asked = load.for_seconds(seconds, meanwhile)
-    return _survived(asked, away[0], away[1], memory)
+    sent = load.for_seconds(seconds, meanwhile)
+    return _survived(sent, away[0], away[1], memory)
 
 
-def _survived(asked: list[Asked], stop: float, start: float, memory: list[Any]) -> Result:
-    # What was under way when the server was told to stop may already have met its end.
-    before = [a for a in asked if a.at + a.took_s < stop]
-    during = [a for a in asked if a.at + a.took_s >= stop and a.at <= start]
-    after = [a for a in asked if a.at > start]
+def _survived(sent: list[TimedRequest], stop: float, start: float, memory: list[Any]) -> Result:
+    # What was under way when the server had its signal to stop may already have met its end.
+    before = [a for a in sent if a.at + a.took_s < stop]
+    during = [a for a in sent if a.at + a.took_s >= stop and a.at <= start]
+    after = [a for a in sent if a.at > start]
     wrong = [a for a in (*before, *after) if a.status != (404 if a.question[:2] == "no" else 200)]
     wrong += [a for a in during if a.status not in (200, 404, 503)]
     settled = memory[len(memory) // 5][1]
     return Result.of(
         "A3",
-        f"{(asked[-1].at - asked[0].at) / 60:.1f} min of mixed load from 8 clients, PostgreSQL "
+        f"{(sent[-1].at - sent[0].at) / 60:.1f} min of mixed load from 8 clients, PostgreSQL "
         "restarted in the middle: answers that are wrong ; memory at the end vs settled",
         [
             Figure(len(wrong), 0, False, unit=""),

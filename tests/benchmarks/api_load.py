@@ -12,7 +12,7 @@ _TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class TimedRequest:
     """One request.
 
     Attributes:
@@ -39,7 +39,7 @@ class Load:
     Attributes:
         port: of the API on loopback.
         user: name and password.
-        questions: by name; asked in turn.
+        questions: by name; sent in turn.
         clients: threads, each with a connection of its own.
         per_s: requests per second of all clients; None for as fast as they are answered.
     """
@@ -52,7 +52,7 @@ class Load:
 
     def for_seconds(
         self, seconds: float, meanwhile: Callable[[], None] | None = None
-    ) -> list[Asked]:
+    ) -> list[TimedRequest]:
         """Ask for some time; the caller may do something meanwhile.
 
         Args:
@@ -62,15 +62,15 @@ class Load:
         until = time.monotonic() + seconds
         return self._run(lambda made: time.monotonic() < until, meanwhile)
 
-    def times(self, requests: int) -> list[Asked]:
+    def times(self, requests: int) -> list[TimedRequest]:
         """Ask so often, all clients together."""
         each = requests // self.clients
         return self._run(lambda made: made < each, None)
 
     def _run(
         self, more: Callable[[int], bool], meanwhile: Callable[[], None] | None
-    ) -> list[Asked]:
-        noted: list[list[Asked]] = [[] for _ in range(self.clients)]
+    ) -> list[TimedRequest]:
+        noted: list[list[TimedRequest]] = [[] for _ in range(self.clients)]
         threads = [
             threading.Thread(target=self._client, args=(number, more, noted[number]))
             for number in range(self.clients)
@@ -81,9 +81,9 @@ class Load:
             meanwhile()
         for thread in threads:
             thread.join()
-        return sorted((asked for each in noted for asked in each), key=lambda asked: asked.at)
+        return sorted((sent for each in noted for sent in each), key=lambda sent: sent.at)
 
-    def _client(self, number: int, more: Callable[[int], bool], noted: list[Asked]) -> None:
+    def _client(self, number: int, more: Callable[[int], bool], noted: list[TimedRequest]) -> None:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
         pause = self.clients / self.per_s if self.per_s else 0.0
         due = time.monotonic() + number / self.clients * pause
@@ -96,7 +96,7 @@ class Load:
             made += 1
         connection.close()
 
-    def _ask(self, connection: HTTPConnection, number: int) -> Asked:
+    def _ask(self, connection: HTTPConnection, number: int) -> TimedRequest:
         names = list(self.questions)
         name = names[number // self.clients % len(names)]
         at = time.monotonic()
@@ -108,7 +108,7 @@ class Load:
         except (OSError, HTTPException):
             connection.close()
             status = 0
-        return Asked(at, name, status, time.monotonic() - at)
+        return TimedRequest(at, name, status, time.monotonic() - at)
 
 
 def basic(user: str, password: str) -> dict[str, str]:
@@ -116,12 +116,12 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
-def percentile_ms(asked: Sequence[Asked], share: float) -> float:
+def percentile_ms(sent: Sequence[TimedRequest], share: float) -> float:
     """The time within which a share of the requests was answered, milliseconds."""
-    took = sorted(each.took_s for each in asked)
+    took = sorted(each.took_s for each in sent)
     return took[min(int(share * len(took)), len(took) - 1)] * 1000
 
 
-def statuses(asked: Sequence[Asked]) -> dict[str, int]:
+def statuses(sent: Sequence[TimedRequest]) -> dict[str, int]:
     """How often each status came."""
-    return {str(status): n for status, n in sorted(Counter(a.status for a in asked).items())}
+    return {str(status): n for status, n in sorted(Counter(a.status for a in sent).items())}

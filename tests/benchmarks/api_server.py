@@ -19,7 +19,7 @@ USER, PASSWORD = "bench", "bench-password"
 UNLIMITED = dict.fromkeys(
     ("CBM_RATE_PER_S", "CBM_RATE_BURST", "CBM_OPEN_RATE_PER_S", "CBM_OPEN_RATE_BURST"), "1e6"
 )
-"""Settings of an API that may be asked as often as one likes."""
+"""Settings of an API without limits of its rate."""
 
 
 class Api:

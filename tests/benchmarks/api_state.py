@@ -117,7 +117,7 @@ def _filled(bench: Bench, size: Size) -> State | None:
         try:
             schema.migrate(conn)
         except ConflictError as error:
-            bench.say(f"{NAME} is filled anew: {error}")
+            bench.say(f"{NAME} is filled again: {error}")
             return None
         return State(bench.server, NAME, campaigns.find(conn, AOI, YEAR))
 

@@ -111,15 +111,15 @@ def run(bench: Bench, parts: Iterable[Part], chosen: frozenset[str], out: Path) 
 def _chosen(only: str) -> frozenset[str]:
     known = frozenset().union(*(part.goals for part in PARTS))
     by_name = {goal.upper(): goal for goal in known}
-    asked = frozenset(
+    wanted = frozenset(
         by_name.get(name.strip().upper(), name) for name in only.split(",") if name.strip()
     )
-    if asked - known:
+    if wanted - known:
         listed = ", ".join(sorted(known, key=results.order))
         raise click.UsageError(
-            f"no such goal: {', '.join(sorted(asked - known))}; there are {listed}"
+            f"no such goal: {', '.join(sorted(wanted - known))}; there are {listed}"
         )
-    return asked or known
+    return wanted or known
 
 
 if __name__ == "__main__":

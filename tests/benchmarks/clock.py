@@ -71,7 +71,7 @@ def interleaved(
         ways: by name.
         rounds: how often each one runs.
         postmaster: pid of the PostgreSQL server whose work counts too.
-        say: told after each run.
+        say: receives a line after each run.
     """
     best: dict[str, Cost] = {}
     for number in range(1, rounds + 1):

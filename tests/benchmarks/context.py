@@ -1,4 +1,4 @@
-"""What the parts of the benchmark share, each made when first asked for."""
+"""What the parts of the benchmark share, each made at its first use."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ class Bench:
         return {band: BandSource(str(path), nodata=0.0) for band, path in files.items()}
 
     def turns(self, ways: dict[str, Way], rounds: int, *, server: bool = False) -> dict[str, Cost]:
-        """Interleaved rounds, told as they go; server counts PostgreSQL's work too."""
+        """Interleaved rounds, reported as they go; server counts PostgreSQL's work too."""
         postmaster = self.server.postmaster if server else None
         return interleaved(ways, rounds, postmaster, self.say)
 

@@ -105,7 +105,7 @@ def load(
         folder: where benchmark data are kept.
         parcel_key: names the parcel set.
         wkb: the parcels, in the granule's CRS.
-        say: told what is made.
+        say: receives what is made.
     """
     home = folder / f"granule-{_VERSION}-{parcel_key}"
     for outdated in set(folder.glob("granule-*")) - {home}:
@@ -207,7 +207,7 @@ def _beyond_orbit(grid: Grid, rows: slice) -> NDArray[np.bool_]:
 def _jp2(band: str) -> dict[str, Any]:
     tile_px = _TILE_PX[BAND_GRIDS[band].res_m]
     nbits = {} if band == SCL else {"NBITS": "15"}
-    # In lower case: rasterio drops an upper-case BLOCKXSIZE of a raster not said to be tiled.
+    # In lower case: rasterio drops an upper-case BLOCKXSIZE of a raster that is not tiled.
     return _JP2 | {"blockxsize": tile_px, "blockysize": tile_px} | nbits
 
 

@@ -53,7 +53,7 @@ class Replay:
 
 
 class _Recorder:
-    """Reads through to a real band and keeps what it saw; only where, if so asked."""
+    """Reads through to a real band and keeps what it saw; only where, on demand."""
 
     def __init__(self, band: OpenBand, keep: bool) -> None:
         self._band, self._keep = band, keep

@@ -1,7 +1,7 @@
 """P17: requests and bytes for a band in S3, beside the exact ranges of its tiles with parcels.
 
-A real S3 server stands on this machine behind a door that counts; everything that is asked of it
-counts, GDAL's look at the file too.
+A real S3 server stands on this machine behind a door that counts every request, GDAL's look
+at the file too.
 """
 
 import os

@@ -33,7 +33,7 @@ class Server:
         return db.connect("bench", db.dsn(self.env(name)))
 
     def fresh(self, name: str) -> None:
-        """Make a database anew, with the product's schema."""
+        """Make a new database, with the product's schema."""
         self.drop(name)
         with closing(self.connect("postgres")) as admin:
             db.execute(admin, db.compose("CREATE DATABASE {name}", name=name))

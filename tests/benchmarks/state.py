@@ -44,7 +44,7 @@ class State:
 
     @classmethod
     def fresh(cls, home: Server, name: str) -> "State":
-        """Make the database anew, with an empty campaign."""
+        """Make a new database, with an empty campaign."""
         home.fresh(name)
         with closing(home.connect(name)) as conn:
             return cls(home, name, campaigns.create(conn, AOI, YEAR))

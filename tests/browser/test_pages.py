@@ -304,12 +304,12 @@ def test_a_phone_shows_it_without_sideways_scrolling(walker):
 
 
 def test_nothing_is_loaded_from_elsewhere(visitor):
-    asked = []
-    visitor.page.on("request", lambda request: asked.append(request.url))
+    requested = []
+    visitor.page.on("request", lambda request: requested.append(request.url))
     visitor.log_in(f"/?aoi=tt&year=2024&pid={MIDDLE}")
     visitor.see_map()
     inside = (visitor.site.url, "data:", "blob:")
-    assert [url for url in asked if not url.startswith(inside)] == []
+    assert [url for url in requested if not url.startswith(inside)] == []
 
 
 def test_tiles_are_for_users_with_a_right_and_are_not_sent_twice(site):

@@ -29,7 +29,7 @@ def until(happened: Callable[[], object], limit_s: float = 60) -> None:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """A command that ended: its exit code, all it said, and how long it took."""
+    """A command that ended: its exit code, all its output, and how long it took."""
 
     code: int
     output: str

@@ -1,4 +1,4 @@
-"""What goes wrong in the middle: it is told clearly or mended, and no orphan is left."""
+"""What goes wrong in the middle: it is reported clearly or mended, and no orphan is left."""
 
 import json
 import random

@@ -114,10 +114,10 @@ def test_an_image_is_made_of_a_real_host(
     )
     stack.fab("up", "--stack", "ee")
     proxy = f"http://{proxy_address()}:{PROXY_PORT}"
-    told = BED | {"registry_build_arguments": {"http_proxy": proxy, "https_proxy": proxy}}
+    choices = BED | {"registry_build_arguments": {"http_proxy": proxy, "https_proxy": proxy}}
     variables = stack.folder / "inventory/ee/group_vars/all.yml"
     variables.parent.mkdir()
-    variables.write_text(f"---\n{yaml.safe_dump(told)}")
+    variables.write_text(f"---\n{yaml.safe_dump(choices)}")
     for name in ("playbooks", "roles", "ansible.cfg"):
         (stack.folder / name).symlink_to(ROOT / name)
     try:

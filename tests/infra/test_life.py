@@ -1,4 +1,4 @@
-"""A small stack from nothing to nothing and up again, told by the API and not by the program."""
+"""A small stack from nothing to nothing and up again, as the API lists it and not the program."""
 
 import json
 from collections import Counter

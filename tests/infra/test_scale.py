@@ -1,4 +1,4 @@
-"""Workers come and go by count, and only they; how long each stage takes is told."""
+"""Workers come and go by count, and only they; how long each stage takes is printed."""
 
 import json
 from collections import Counter

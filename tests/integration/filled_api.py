@@ -138,7 +138,7 @@ class Api:
         return requests.get(self.url + path, params=params, auth=auth, timeout=20)
 
     def ask(self, question: str, **params) -> requests.Response:
-        """Ask about nl 2024 unless told otherwise."""
+        """Ask about nl 2024 if no other is named."""
         return self.get(f"/query/{question}", **{"aoi": "nl", "year": "2024"} | params)
 
     def series(self, **params) -> dict:

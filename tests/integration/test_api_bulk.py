@@ -148,13 +148,13 @@ def test_series_of_many_parcels_are_streamed_as_those_of_one_by_one(api, form):
 
 
 @pytest.mark.parametrize(
-    "asked", [{}, {"band": "B05"}, {"scl": False, "ref": True}, {"all": True}, {"tstype": "bs"}]
+    "params", [{}, {"band": "B05"}, {"scl": False, "ref": True}, {"all": True}, {"tstype": "bs"}]
 )
-def test_series_of_many_parcels_in_json_are_by_parcel_what_each_has_alone(api, asked):
-    answer = post(api, "parcelTimeSeries", pid=CODES, format="json", **asked)
+def test_series_of_many_parcels_in_json_are_by_parcel_what_each_has_alone(api, params):
+    answer = post(api, "parcelTimeSeries", pid=CODES, format="json", **params)
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Transfer-Encoding"] == "chunked"
-    alone = {name: str(value) for name, value in asked.items()}
+    alone = {name: str(value) for name, value in params.items()}
     assert answer.json() == {code: api.series(pid=code, **alone) for code in CODES}
     assert answer.json()["007"]["band"] != []
 
@@ -276,8 +276,8 @@ def test_heads_of_streams_give_their_connection_back(api):
 
 def test_weather_is_that_of_the_nearest_point_on_the_campaigns_days(api):
     put_weather(api.conn)
-    told = api.ask("weatherTimeSeries", pid="007").json()
-    assert told == {
+    answer = api.ask("weatherTimeSeries", pid="007").json()
+    assert answer == {
         "meteo_date": ["2024-05-01", "2024-05-02"],
         "tmin": [8.5, 8.5],
         "tmax": [19.25, 19.25],
@@ -301,15 +301,15 @@ def test_markers_have_the_jrcs_columns_by_date(api):
         ("ploughing", "", "2024-04-02", None, None, None, "till"),
     ):
         db.execute(api.conn, marker, row)
-    told = api.ask("markers", pid="007").json()
-    assert list(told) == [
+    answer = api.ask("markers", pid="007").json()
+    assert list(answer) == [
         "foi_id", "marker", "marker_type", "date_start", "date_main", "date_end", "duration_days",
         "value_1", "value_2", "value_3", "pid", "practice",
     ]  # fmt: skip
-    assert told["marker"] == ["ploughing", "mowing"]
-    assert told["duration_days"] == [None, 12]
-    assert told["date_start"] == ["2024-04-02", "2024-06-20"]
-    assert told["practice"] == ["till", None]
+    assert answer["marker"] == ["ploughing", "mowing"]
+    assert answer["duration_days"] == [None, 12]
+    assert answer["date_start"] == ["2024-04-02", "2024-06-20"]
+    assert answer["practice"] == ["till", None]
     assert api.ask("markers", pid="008").json()["marker"] == []
     assert api.ask("markers", pid="nobody").status_code == 404
 

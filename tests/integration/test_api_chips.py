@@ -243,8 +243,8 @@ def test_where_the_best_scene_is_empty_or_broken_the_next_of_its_overpass_stands
     day = f"{base.obstime:%Y-%m-%d}"
     days = {"start_date": day, "end_date": day}
 
-    def shown(question: str, **asked) -> list[str]:
-        chips = api.listed(question, format="json", **asked, **days)["chips"]
+    def shown(question: str, **params) -> list[str]:
+        chips = api.listed(question, format="json", **params, **days)["chips"]
         return [address.rsplit("/", 1)[1].split(".")[0] for address in chips]
 
     assert shown("chipsByLocation", bands="B04") == ["WHOLE"]
@@ -301,7 +301,7 @@ def test_a_product_that_is_not_in_the_catalogue_is_named(api):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "reason"),
     [
         ({"band": "B04;ls"}, "band"),
         ({"band": "../../etc/passwd"}, "band"),
@@ -314,10 +314,10 @@ def test_a_product_that_is_not_in_the_catalogue_is_named(api):
         ({"band": "B04", "lut": "5_95"}, "no parameter here"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_by_name(api, wrong, said):
+def test_wrong_parameters_are_refused_by_name(api, wrong, reason):
     answer = api.ask("rawChipByLocation", **S2_DAYS | wrong)
     assert answer.status_code == 400
-    assert said in answer.json()["detail"]
+    assert reason in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("lut", ["95_5", "5", "5_101", "1_2_3_4", "a_b", "1e9_2", "5_5"])
@@ -434,20 +434,20 @@ def test_chips_are_read_from_s3_and_the_store_may_be_away(s3, filled, tmp_path, 
         bands[band] = replace(local.bands[band], href=f"{folder}/{band}.tif")
     catalogue.register(filled[0], [replace(local, bands=bands, reference="IN_S3")])
     day = f"{local.obstime:%Y-%m-%d}"
-    asked = {"start_date": day, "end_date": day, "chipsize": 400}
+    params = {"start_date": day, "end_date": day, "chipsize": 400}
     with serving(tmp_path, workers=1) as url:
         remote = Api(url, *filled, filled[1] / "cache")
-        found = remote.listed("rawChipByLocation", band="B04", **asked)
+        found = remote.listed("rawChipByLocation", band="B04", **params)
         with remote.raster(found["chips"][0]) as chip:
             source = pixels(tmp_path / "60_B04.tif")[30:70, 30:70].astype(int) - 1000
             np.testing.assert_array_equal(chip.read(1), source)
         with s3.without("http"):
-            answer = remote.ask("rawChipByLocation", band="B08", **asked)
+            answer = remote.ask("rawChipByLocation", band="B08", **params)
             assert answer.status_code == 503
             assert "images" in answer.json()["detail"]
             assert "Retry-After" in answer.headers
             remote.fetch(found["chips"][0])  # kept
-        assert len(remote.listed("rawChipByLocation", band="B08", **asked)["chips"]) == 1
+        assert len(remote.listed("rawChipByLocation", band="B08", **params)["chips"]) == 1
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -482,9 +482,9 @@ def test_chips_of_real_scenes_are_their_own_pixels(api, shared_data):
     found = card_folder.scan(shared_data / "ch_strickhof_s2_2022" / "s2")
     catalogue.register(api.conn, found.scenes)
     lon, lat = Transformer.from_crs(32632, 4326, always_xy=True).transform(476_230, 5_254_550)
-    asked = {"lon": lon, "lat": lat, "chipsize": 640}
-    asked |= {"start_date": "2022-05-01", "end_date": "2022-05-31"}
-    answer = api.get("/query/rawChipByLocation", band="B8A", **asked).json()
+    params = {"lon": lon, "lat": lat, "chipsize": 640}
+    params |= {"start_date": "2022-05-01", "end_date": "2022-05-31"}
+    answer = api.get("/query/rawChipByLocation", band="B8A", **params).json()
     assert answer["dates"]
     for address in answer["chips"]:
         name = address.rsplit("/", 1)[1].split(".")[0]
@@ -494,7 +494,7 @@ def test_chips_of_real_scenes_are_their_own_pixels(api, shared_data):
             source = whole.read(scene.bands["B8A"].index, window=window)
             np.testing.assert_array_equal(chip.read(1), source)
             assert chip.shape == (64, 64)
-    shown = api.get("/query/chipsByLocation", bands="B8A_B11_B05", format="json", **asked).json()
+    shown = api.get("/query/chipsByLocation", bands="B8A_B11_B05", format="json", **params).json()
     assert len(shown["chips"]) == len(answer["chips"])
     if folder := os.environ.get("CBM_KEEP_IMAGES"):
         for address in shown["chips"]:
@@ -545,10 +545,10 @@ def test_the_client_gets_a_georeferenced_tif_by_an_absolute_address(api):
 
 
 def proxied(url: str, **headers: str) -> str:
-    """The address of a background, asked for through a proxy that says so."""
-    told = {f"X-Forwarded-{name.title()}": text for name, text in headers.items()}
-    asked = {"lon": LON, "lat": LAT, "raw": 1}
-    answer = requests.get(f"{url}/query/backgroundByLocation", asked, auth=ANN, headers=told)
+    """The address of a background, requested through a proxy that says so."""
+    forwarded = {f"X-Forwarded-{name.title()}": text for name, text in headers.items()}
+    params = {"lon": LON, "lat": LAT, "raw": 1}
+    answer = requests.get(f"{url}/query/backgroundByLocation", params, auth=ANN, headers=forwarded)
     assert answer.status_code == 200, answer.text
     return answer.text.partition("/chips/")[0]
 
@@ -594,9 +594,9 @@ def test_a_parcels_background_has_its_outline_if_asked(api):
 
 
 def test_more_ground_than_a_source_has_an_image_of_is_refused_not_read(api):
-    asked = {"tms": "fine", "chipsize": 256}
-    assert api.ask("backgroundByLocation", extend=500, **asked).status_code == 404  # all is black
-    answer = api.ask("backgroundByLocation", extend=5000, **asked)
+    params = {"tms": "fine", "chipsize": 256}
+    assert api.ask("backgroundByLocation", extend=500, **params).status_code == 404  # all is black
+    answer = api.ask("backgroundByLocation", extend=5000, **params)
     assert (answer.status_code, answer.json()["detail"][:7]) == (400, "extend:")
 
 

@@ -24,9 +24,9 @@ def test_parcels_by_place_and_by_id_are_those_that_we_say(client, api, folder):
     assert by_place["pid"] == ["007"]
     assert json.loads(by_place["geom"][0])["type"] == "MultiPolygon"
     by_id = client("parcel_info.by_pid", "nl", 2024, "007", wgs84=True)
-    told = api.ask("parcelByID", pid="007", withGeometry="True", wgs84="True").json()
-    assert by_id == told
-    assert json.loads(saved(folder, "info.json").read_text()) == told
+    served = api.ask("parcelByID", pid="007", withGeometry="True", wgs84="True").json()
+    assert by_id == served
+    assert json.loads(saved(folder, "info.json").read_text()) == served
 
 
 def test_a_parcel_that_is_not_there_is_none_to_the_client(client):
@@ -43,24 +43,24 @@ def test_parcels_in_an_area_come_as_ids_or_with_their_attributes(client):
 
 
 def test_peers_are_those_that_we_say(client, api):
-    told = api.ask("parcelPeers", pid="007", distance=5000, max=2).json()
-    assert client("parcels_list.peers", "nl", 2024, "007", 5000.0, 2) == told
+    served = api.ask("parcelPeers", pid="007", distance=5000, max=2).json()
+    assert client("parcels_list.peers", "nl", 2024, "007", 5000.0, 2) == served
     assert client("parcels_list.peers", "nl", 2024, "007")["pids"] == bulk_requests.CODES[1:3]
 
 
 @pytest.mark.parametrize(("tstype", "band"), [("s2", ""), ("s2", "B04"), ("bs", ""), ("c1", "")])
 def test_series_are_those_that_we_say_and_saved_as_a_table(client, api, folder, tstype, band):
-    told = api.series(tstype=tstype, band=band)
-    assert client("time_series.by_pid", "nl", 2024, "007", tstype, band=band) == told
+    served = api.series(tstype=tstype, band=band)
+    assert client("time_series.by_pid", "nl", 2024, "007", tstype, band=band) == served
     with saved(folder, f"time_series_{tstype}{band}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["band"] for row in rows] == told["band"]
-    assert [float(row["date_part"]) for row in rows] == told["date_part"]
+    assert [row["band"] for row in rows] == served["band"]
+    assert [float(row["date_part"]) for row in rows] == served["date_part"]
 
 
 def test_weather_is_that_which_we_say_and_saved_as_a_table(client, api, folder):
     bulk_requests.put_weather(api.conn)
-    told = client("time_series.weather", "nl", 2024, "007")
-    assert told == api.ask("weatherTimeSeries", pid="007").json()
+    served = client("time_series.weather", "nl", 2024, "007")
+    assert served == api.ask("weatherTimeSeries", pid="007").json()
     with saved(folder, "time_series_weather.csv").open(newline="") as file:
-        assert [row["meteo_date"] for row in csv.DictReader(file)] == told["meteo_date"]
+        assert [row["meteo_date"] for row in csv.DictReader(file)] == served["meteo_date"]

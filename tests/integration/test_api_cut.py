@@ -1,4 +1,4 @@
-"""A long answer whose database goes away in its middle: its reader is told that it is not whole."""
+"""A long answer whose database goes away in its middle: its reader sees that it is not whole."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def season(api) -> Api:
     return api
 
 
-def asked(api: Api, form: str) -> requests.Response:
+def send(api: Api, form: str) -> requests.Response:
     body = {"aoi": "nl", "year": 2024, "pid": CODES, "tsformat": form}
     return requests.post(
         f"{api.url}/query/parcelTimeSeries", json=body, auth=ANN, timeout=60, stream=True
@@ -32,7 +32,7 @@ def asked(api: Api, form: str) -> requests.Response:
 def begun(api: Api, form: str) -> requests.Response:
     """A stream, as soon as the API has a place for it."""
     found = []
-    wait_for(lambda: found.append(asked(api, form)) or found[-1].status_code == 200)
+    wait_for(lambda: found.append(send(api, form)) or found[-1].status_code == 200)
     return found[-1]
 
 
@@ -91,7 +91,7 @@ def test_a_reader_who_leaves_gives_the_connection_back(season):
 def test_a_slow_reader_takes_half_of_the_streams_and_no_more(season):
     slow = [begun(season, "csv") for _ in range(2)]
     try:
-        refused = asked(season, "csv")
+        refused = send(season, "csv")
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
         assert "2 streams of user ann are open" in refused.json()["detail"]
         assert [season.ask("parcelByID", pid="007").status_code for _ in range(20)] == [200] * 20

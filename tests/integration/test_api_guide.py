@@ -1,4 +1,4 @@
-"""The guide below /guide: open, with a policy for its own scripts alone; absent, it is said."""
+"""The guide below /guide: open, with a policy for its own scripts alone; 404 if not built."""
 
 import hashlib
 import re

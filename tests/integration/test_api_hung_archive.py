@@ -36,7 +36,7 @@ def api(cluster, template, tmp_path_factory, hung) -> Iterator[SmallApi]:
 
 def test_images_that_hang_hold_up_nothing_else_and_end_as_503(api):
     with ThreadPoolExecutor(36) as threads:
-        asked = [threads.submit(api.get, IMAGE.format(256 + n), auth=ANN) for n in range(36)]
+        answers = [threads.submit(api.get, IMAGE.format(256 + n), auth=ANN) for n in range(36)]
         time.sleep(2)
         for _ in range(5):
             for path, auth in (("/healthz", None), ("/login", None), (PARCEL, BOB)):
@@ -46,6 +46,6 @@ def test_images_that_hang_hold_up_nothing_else_and_end_as_503(api):
             form = {"name": "ann", "password": "right-word"}
             login = requests.post(f"{api.url}/login", form, allow_redirects=False, timeout=5)
             assert login.status_code == 303
-        statuses = [(a := one.result(120)).status_code for one in asked]
+        statuses = [(a := one.result(120)).status_code for one in answers]
     assert set(statuses) == {503}
     assert int(a.headers["Retry-After"]) >= 1

@@ -297,9 +297,9 @@ NAMES = ["aoi", "year", "ptype", "pid", "lon", "lat", "withGeometry", "wgs84", "
 
 @pytest.mark.parametrize("name", NAMES)
 def test_hostile_text_in_any_parameter_is_refused_and_harms_nothing(api, name):
-    asked = {"parcelByID": {"pid": "007"}, "parcelByLocation": {"lon": "5", "lat": "52"},
+    calls = {"parcelByID": {"pid": "007"}, "parcelByLocation": {"lon": "5", "lat": "52"},
              "parcelTimeSeries": {"pid": "007"}, "info": {}}  # fmt: skip
-    for question, params in asked.items():
+    for question, params in calls.items():
         for text in HOSTILE:
             answer = api.ask(question, **params | {name: text})
             assert answer.status_code in (400, 403, 404), (question, text, answer.text)

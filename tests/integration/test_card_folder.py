@@ -251,10 +251,10 @@ def test_the_only_item_in_a_folder_describes_its_only_scene(tmp_path):
 def test_descriptions_in_a_folder_of_their_own_mirror_the_files(tmp_path):
     for month in ("may", "june"):
         raster(tmp_path / "data" / month / "B04.tif", dtype="uint16")
-        item(tmp_path / "said" / month / f"{month}.json", {"red": {"href": "B04.tif"}},
+        item(tmp_path / "items" / month / f"{month}.json", {"red": {"href": "B04.tif"}},
              datetime=f"2022-0{5 + (month == 'june')}-01T10:00:00Z", platform="sentinel-2b",
              **DN)  # fmt: skip
-    found = scan(tmp_path / "data", tmp_path / "said")
+    found = scan(tmp_path / "data", tmp_path / "items")
     assert [(s.reference, Path(s.bands["B04"].href).parent.name) for s in found.scenes] == [
         ("may", "may"),
         ("june", "june"),
@@ -263,8 +263,8 @@ def test_descriptions_in_a_folder_of_their_own_mirror_the_files(tmp_path):
 
 def test_a_description_of_nothing_is_a_problem(tmp_path):
     raster(tmp_path / "data" / f"{L2A}.tif", ("B04",))
-    item(tmp_path / "said" / "other.json", {"red": {"href": "https://example.org/B04.tif"}})
-    found = scan(tmp_path / "data", tmp_path / "said")
+    item(tmp_path / "items" / "other.json", {"red": {"href": "https://example.org/B04.tif"}})
+    found = scan(tmp_path / "data", tmp_path / "items")
     assert len(found.scenes) == 1
     assert "describes no file" in found.problems[0].why
 

@@ -1,4 +1,4 @@
-"""The private cluster: made completely or anew, private to its owner, alive after a kill -9."""
+"""The private cluster: made completely or again, private to its owner, alive after a kill -9."""
 
 import json
 import os

@@ -224,15 +224,15 @@ def test_a_band_of_another_place_is_refused_at_registration(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "said"),
+    ("pixels", "message"),
     [(np.full((40, 40), 200, np.uint8), "200"), (np.full((40, 40), np.nan, np.float32), "no data")],
 )
-def test_scene_classes_that_are_none_are_refused_at_registration(tmp_path, pixels, said):
+def test_scene_classes_that_are_none_are_refused_at_registration(tmp_path, pixels, message):
     raster(tmp_path / L2A / "B04.tif", half(0.2, np.nan, "float32"))
     raster(tmp_path / L2A / "SCL.tif", pixels)
     reason = why(folder.scan(tmp_path))
     assert "SCL" in reason
-    assert said in reason
+    assert message in reason
 
 
 def test_pixels_marked_by_a_mask_are_asked_for_their_value(tmp_path):

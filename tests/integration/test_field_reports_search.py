@@ -20,7 +20,7 @@ DAY = ("--bbox=8,46,10,48", "--start=2024-06-01", "--end=2024-06-01")
 
 @contextmanager
 def serving(answer: Callable[[dict[str, Any], str], Any]) -> Iterator[tuple[str, list]]:
-    """A STAC API whose search answers as told; its address, and the bodies of its searches."""
+    """A STAC API whose search gives these answers; its address, and the bodies of searches."""
     bodies: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -138,7 +138,7 @@ def image(api) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "part", "said"),
+    ("wanted", "part", "answered"),
     [
         ("bytes=0-99", slice(0, 100), "0-99"),
         ("bytes=100-", slice(100, None), "100-{last}"),
@@ -146,11 +146,11 @@ def image(api) -> tuple[str, bytes]:
         ("bytes=10-99999999", slice(10, None), "10-{last}"),
     ],
 )
-def test_a_part_of_an_image_can_be_fetched(image, wanted, part, said):
+def test_a_part_of_an_image_can_be_fetched(image, wanted, part, answered):
     address, whole = image
     answer = requests.get(address, headers={"Range": wanted}, timeout=60)
     size = len(whole)
-    range_ = said.format(last=size - 1, tail=size - 50)
+    range_ = answered.format(last=size - 1, tail=size - 50)
     assert (answer.status_code, answer.headers["Content-Range"]) == (206, f"bytes {range_}/{size}")
     assert answer.content == whole[part]
 

@@ -149,16 +149,16 @@ def test_files_are_cogs_and_the_item_states_their_checksums(made):
 
 
 def test_the_item_says_how_it_was_made(made):
-    said = json.loads((made / f"{NAME}.json").read_text())["properties"]
-    assert said["sat:orbit_state"] == "descending"
-    assert (said["sat:relative_orbit"], said["sat:absolute_orbit"]) == (22, 30148)
-    assert (said["sar:polarizations"], said["cbm:ipf"]) == (["VV", "VH"], "3.40")
-    assert (said["cbm:source"], said["cbm:orbit_file"]) == (grd.NAME, "annotation")
-    assert (said["cbm:dem"], said["cbm:noise"]) == ("dem", "removed")
-    assert said["cbm:orbit_residual_m"] < 0.001
-    assert said["cbm:negative_pixels"] == {"VV": 0, "VH": 0}
-    assert said["cbm:valid_pixels"]["VV"] == pytest.approx(2006 * 1307 * 1.015, rel=0.02)
-    assert said["processing:software"].keys() == {"cbm-appliance"}
+    item = json.loads((made / f"{NAME}.json").read_text())["properties"]
+    assert item["sat:orbit_state"] == "descending"
+    assert (item["sat:relative_orbit"], item["sat:absolute_orbit"]) == (22, 30148)
+    assert (item["sar:polarizations"], item["cbm:ipf"]) == (["VV", "VH"], "3.40")
+    assert (item["cbm:source"], item["cbm:orbit_file"]) == (grd.NAME, "annotation")
+    assert (item["cbm:dem"], item["cbm:noise"]) == ("dem", "removed")
+    assert item["cbm:orbit_residual_m"] < 0.001
+    assert item["cbm:negative_pixels"] == {"VV": 0, "VH": 0}
+    assert item["cbm:valid_pixels"]["VV"] == pytest.approx(2006 * 1307 * 1.015, rel=0.02)
+    assert item["processing:software"].keys() == {"cbm-appliance"}
 
 
 def test_the_mask_says_why_there_is_no_value_and_how_steep_the_view_is(made):

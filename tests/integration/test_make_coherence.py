@@ -170,17 +170,17 @@ def test_the_worker_makes_signatures_of_it(made, database, tmp_path, monkeypatch
 
 
 def test_the_item_says_how_it_was_made(pair, made):
-    said = stated(made)
-    assert (said["product:type"], said["sar:polarizations"]) == ("CARD-COH12", ["VV", "VH"])
-    assert (said["cbm:source"], said["cbm:pair"]) == (pair.later.stem, [pair.earlier.stem])
-    assert said["cbm:temporal_baseline_days"] == 12
-    assert abs(said["cbm:perpendicular_baseline_m"]) == pytest.approx(60, abs=0.2)
-    assert len(said["cbm:bursts"]) == 4
-    assert (said["cbm:bursts_missed"], said["cbm:warnings"]) == ([], [])
-    assert said["cbm:azimuth_shift_lines"] == pytest.approx(0.3, abs=0.01)
-    assert (said["cbm:window"], said["gsd"]) == ([3, 10], 20.0)
-    assert (said["cbm:orbit_file"], said["cbm:dem"]) == ("annotation", "dem")
-    assert said["cbm:bias"] == "not corrected"
+    item = stated(made)
+    assert (item["product:type"], item["sar:polarizations"]) == ("CARD-COH12", ["VV", "VH"])
+    assert (item["cbm:source"], item["cbm:pair"]) == (pair.later.stem, [pair.earlier.stem])
+    assert item["cbm:temporal_baseline_days"] == 12
+    assert abs(item["cbm:perpendicular_baseline_m"]) == pytest.approx(60, abs=0.2)
+    assert len(item["cbm:bursts"]) == 4
+    assert (item["cbm:bursts_missed"], item["cbm:warnings"]) == ([], [])
+    assert item["cbm:azimuth_shift_lines"] == pytest.approx(0.3, abs=0.01)
+    assert (item["cbm:window"], item["gsd"]) == ([3, 10], 20.0)
+    assert (item["cbm:orbit_file"], item["cbm:dem"]) == ("annotation", "dem")
+    assert item["cbm:bias"] == "not corrected"
     assert sorted(path.name for path in made.iterdir()) == [f"{NAME}.json", f"{NAME}.tif"]
     with rasterio.open(made / f"{NAME}.tif") as src:
         assert src.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -209,10 +209,10 @@ def test_what_has_no_partner_is_listed_and_the_rest_is_made(pair, made, tmp_path
     for path in [*half.glob("**/*-iw2-*")]:
         path.unlink()
     place = OwnEngine().make(replace(pair.job(tmp_path), pair=(half,)), lambda *_: None)
-    said, whole = stated(place), stated(made)
-    assert all(name.startswith("IW1") for name in said["cbm:bursts"])
-    assert said["cbm:bursts_missed"] == [n for n in whole["cbm:bursts"] if n.startswith("IW2")]
-    assert 0.3 < said["cbm:valid_pixels"]["VV"] / whole["cbm:valid_pixels"]["VV"] < 0.7
+    item, whole = stated(place), stated(made)
+    assert all(name.startswith("IW1") for name in item["cbm:bursts"])
+    assert item["cbm:bursts_missed"] == [n for n in whole["cbm:bursts"] if n.startswith("IW2")]
+    assert 0.3 < item["cbm:valid_pixels"]["VV"] / whole["cbm:valid_pixels"]["VV"] < 0.7
 
 
 @pytest.mark.parametrize(
@@ -259,8 +259,8 @@ def test_each_pass_takes_the_orbit_file_that_reaches_over_it(small, tmp_path):
     (strip,), flight = small.truth.strips[1], small.truth.flights[1]
     path = write_orbit_file(tmp_path, flight, strip.raster.orbit)
     plan = engine.prepare_coherence(small.job(tmp_path, orbits=tmp_path))
-    said = coherence_item.inputs(plan)
-    assert (said["cbm:orbit_file"], said["cbm:pair_orbit_file"]) == (path.name, "annotation")
+    item = coherence_item.inputs(plan)
+    assert (item["cbm:orbit_file"], item["cbm:pair_orbit_file"]) == (path.name, "annotation")
     assert plan.passes.pairs[0].image.orbit.residual_m < 0.01
 
 

@@ -298,10 +298,10 @@ def test_a_dry_run_reports_the_same_and_writes_nothing(bring, database, campaign
 
 def test_the_report_counts_for_people_and_lists_all_for_programs(bring):
     report = bring({"good": square(0, 0)} | {f"n{k}": None for k in range(30)})
-    told = str(report)
-    assert "refused          30" in told
-    assert "Refused: no geometry: feature 2 (n0), 3 (n1)" in told
-    assert "and 20 more" in told
+    text = str(report)
+    assert "refused          30" in text
+    assert "Refused: no geometry: feature 2 (n0), 3 (n1)" in text
+    assert "and 20 more" in text
     listed = json.loads(report.as_json())
     assert (listed["read"], listed["imported"], len(listed["refused"])) == (31, 1, 30)
     assert listed["refused"][0] == {"fid": 2, "code": "n0", "reason": "no geometry"}

@@ -223,7 +223,7 @@ def test_only_windows_inside_the_raster_are_read(tmp_path, window):
 
 
 @pytest.mark.parametrize(
-    ("profile", "error", "said"),
+    ("profile", "error", "message"),
     [
         ({"crs": None}, MissingFactError, "CRS"),
         ({"transform": Affine.identity()}, MissingFactError, "where its pixels lie"),
@@ -236,9 +236,9 @@ def test_only_windows_inside_the_raster_are_read(tmp_path, window):
     ],
     ids=["no CRS", "no place", "geographic", "feet", "no code", "rotated", "oblong", "south-up"],
 )
-def test_a_raster_that_no_parcel_can_be_laid_on_is_refused(tmp_path, profile, error, said):
+def test_a_raster_that_no_parcel_can_be_laid_on_is_refused(tmp_path, profile, error, message):
     path = write(tmp_path / "a.tif", ramp(1, 4, 5), **profile)
-    with pytest.raises(error, match=f"a.tif.*{said}"), raster.open_band(str(path)):
+    with pytest.raises(error, match=f"a.tif.*{message}"), raster.open_band(str(path)):
         pass
 
 
@@ -329,8 +329,8 @@ def test_a_file_that_the_system_refuses_to_read_is_the_worlds_fault(tmp_path):
 def test_a_folder_and_a_file_of_something_else_are_no_rasters(tmp_path):
     text = tmp_path / "B04.jp2"
     text.write_text("<html>503 Service Unavailable</html>")
-    for path, said in ((tmp_path, "folder"), (text, "B04.jp2")):
-        with pytest.raises(SceneError, match=said) as caught:
+    for path, message in ((tmp_path, "folder"), (text, "B04.jp2")):
+        with pytest.raises(SceneError, match=message) as caught:
             opening(path)
         assert not isinstance(caught.value, BandMissingError)
 

@@ -95,10 +95,10 @@ def test_the_json_report_is_nothing_but_json(database, file):
 def test_drop_asks_for_the_name_and_says_what_will_be_lost(database, file):
     succeeded("campaign", "create", *NL)
     succeeded("parcels", "import", file, *NL)
-    asked = run("campaign", "drop", *NL, stdin="yes\n")
-    assert asked.exit_code == 2
-    assert "erases nl_2024 with 3 parcels and 0 signatures" in asked.stderr
-    assert "nl_2024 stays" in asked.stderr
+    declined = run("campaign", "drop", *NL, stdin="yes\n")
+    assert declined.exit_code == 2
+    assert "erases nl_2024 with 3 parcels and 0 signatures" in declined.stderr
+    assert "nl_2024 stays" in declined.stderr
     assert run("campaign", "drop", *NL, stdin="").exit_code == 1
     assert campaigns.find(database, "nl", 2024)
     assert run("campaign", "drop", *NL, stdin="nl_2024\n").exit_code == 0
@@ -151,8 +151,8 @@ def test_help_needs_no_database(command):
 
 
 def test_help_shows_an_example_that_works(database):
-    told = succeeded("campaign", "create", "--help")
-    example = told.split("Example:")[1].split()
+    text = succeeded("campaign", "create", "--help")
+    example = text.split("Example:")[1].split()
     assert example[0] == "cbm-store"
     succeeded(*example[1:])
     assert campaigns.find(database, "nl", 2024)

@@ -36,8 +36,8 @@ def test_weather_of_a_csv_is_kept_and_replaced_by_point_and_day(database, tmp_pa
         tmp_path, "lon,lat,date,tmin,tmax,tmean,prec\n5.25,52,2024-05-01,8.5,19.25,13.5,\n"
         "365.5,52,2024-05-01,1,2,1.5,0.25\n",
     )  # fmt: skip
-    told = str(import_weather(database, file))
-    assert told == "2 days of 2 points, from 2024-05-01 to 2024-05-01"
+    report = str(import_weather(database, file))
+    assert report == "2 days of 2 points, from 2024-05-01 to 2024-05-01"
     more = csv_file(tmp_path, "lon,lat,date,tmin,prec\n5.25,52,2024-05-01,,2.5\n")
     import_weather(database, more)
     import_weather(database, more)

@@ -21,7 +21,7 @@ def curl_line(demo: Demo) -> str:
 
 
 def series(demo: Demo, band: str) -> dict[str, float]:
-    """Date -> mean of the plotted parcel, asked for with the printed curl line."""
+    """Date -> mean of the plotted parcel, fetched with the printed curl line."""
     ran = demo.shell(curl_line(demo).replace("band=B04", f"band={band}"))
     assert ran.returncode == 0, ran.stderr
     table = json.loads(ran.stdout)

@@ -10,6 +10,8 @@ from rasterio import Affine
 
 from tests.standalone.demo import Demo, new_demo
 
+pytestmark = pytest.mark.full
+
 PRODUCT = "S2B_MSIL2A_202407{:02}T101559_N0510_R065_T32TMT_202407{:02}T132135"
 SIZE, WINDOW = 3000, slice(400, 600)
 """The reports' parcels lie in the window, which a sample of so large a raster passes over."""
@@ -26,9 +28,6 @@ def write_scene(folder: Path, day: int, band: str, in_window: float) -> None:
         crs="EPSG:32632", transform=place, nodata=float("nan"), compress="zstd",
     ) as out:  # fmt: skip
         out.write(pixels, 1)
-
-
-pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def promtool() -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """Figures, a value per minute unless told otherwise, and which alerts they set off.
+    """Figures, a value per minute by default, and which alerts they set off.
 
     Attributes:
         alert: the alert in question.

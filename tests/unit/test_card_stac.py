@@ -34,13 +34,13 @@ def earthsearch(shared_data):
 
 def described(**properties):
     """A small item that describes a Sentinel-1 mosaic."""
-    said = {"datetime": "2024-03-04T00:00:00Z", "platform": "sentinel-1a", "unit": "sigma0_linear"}
+    known = {"datetime": "2024-03-04T00:00:00Z", "platform": "sentinel-1a", "unit": "sigma0_linear"}
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "id": "week10",
         "geometry": OUTLINE,
-        "properties": {**said, "proj:code": "EPSG:32631", **properties},
+        "properties": {**known, "proj:code": "EPSG:32631", **properties},
         "assets": {"data": {"href": "week10.tif", "bands": [{"name": "VV"}, {"name": "VH"}]}},
     }
 

@@ -30,11 +30,11 @@ def test_a_drill_goes_on_after_the_stage_that_failed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         run_stages(stages, DrillJournal(tmp_path / "journal.json"), print)
     broken.append(False)
-    said: list[str] = []
+    lines: list[str] = []
     journal = DrillJournal(tmp_path / "journal.json")
-    run_stages(stages, journal, said.append)
+    run_stages(stages, journal, lines.append)
     assert ran == ["first", "second", "second"]
-    assert said[0] == "first: done before"
+    assert lines[0] == "first: done before"
     assert journal.facts("second") == {"servers": 5}
     with pytest.raises(LookupError, match="third is not done"):
         DrillJournal(tmp_path / "journal.json").facts("third")

@@ -16,13 +16,13 @@ COMPONENT = "cbm:infra:"
 
 
 class Recorder(Mocks):
-    """Takes every resource as it is asked for."""
+    """Takes every resource as it is requested."""
 
     def __init__(self) -> None:
-        self.asked: list[mocks.MockResourceArgs] = []
+        self.requested: list[mocks.MockResourceArgs] = []
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        self.asked.append(args)
+        self.requested.append(args)
         return args.resource_id or f"id-of-{args.name}", dict(args.inputs)
 
     def call(self, args: mocks.MockCallArgs) -> Mapping[str, Any]:
@@ -42,7 +42,7 @@ def declared(name: str, there: dict[str, ExistingVolume]) -> list[mocks.MockReso
         return pulumi.Output.from_input(appliance.outputs(wanted))
 
     program()
-    return [one for one in recorder.asked if not one.typ.startswith(COMPONENT)]
+    return [one for one in recorder.requested if not one.typ.startswith(COMPONENT)]
 
 
 @pytest.fixture(scope="module")

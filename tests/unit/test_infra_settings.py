@@ -1,4 +1,4 @@
-"""A stack's configuration: what is read, and that all that is wrong is told at once."""
+"""A stack's configuration: what is read, and that all that is wrong is reported at once."""
 
 import json
 from collections import Counter

@@ -189,10 +189,10 @@ def test_relative_orbits_follow_from_absolute_ones(shared_data):
     checked = set()
     for path in (shared_data / "catalogue/cdse_odata").glob("*.json"):
         for entry in json.loads(path.read_text())["value"]:
-            said = {a["Name"]: a["Value"] for a in entry["Attributes"]}
+            listed = {a["Name"]: a["Value"] for a in entry["Attributes"]}
             product = products.parse(entry["Name"])
-            assert product.orbit_number == said["orbitNumber"]
-            assert product.relative_orbit == said["relativeOrbitNumber"]
+            assert product.orbit_number == listed["orbitNumber"]
+            assert product.relative_orbit == listed["relativeOrbitNumber"]
             checked.add(product.platform)
     assert checked >= {"S1A", "S1C"}
 

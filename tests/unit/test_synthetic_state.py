@@ -48,10 +48,10 @@ def test_equal_seeds_make_equal_pixels_and_parcels(made: Path, tmp_path: Path) -
 
 
 def test_a_finished_state_is_left_alone(made: Path) -> None:
-    before, told = changed(made), []
-    make_state(made, seed=3, parcels=COUNT, progress=lambda *step: told.append(step))
+    before, steps = changed(made), []
+    make_state(made, seed=3, parcels=COUNT, progress=lambda *step: steps.append(step))
     assert changed(made) == before
-    assert told == [(1, 1, "nothing to make")]
+    assert steps == [(1, 1, "nothing to make")]
 
 
 def test_another_seed_or_an_interruption_makes_it_anew(made: Path, tmp_path: Path) -> None:

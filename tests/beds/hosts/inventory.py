@@ -19,7 +19,7 @@ KINDS = {
 }
 """By a host's name less its digits; `one` is all on one machine."""
 
-# What a container on this machine's kernel cannot do, said by the variables roles have for it.
+# What a container on this machine's kernel cannot do, in the variables that roles have for it.
 BED = {
     "common_kernel_settings": False,
     "jupyterhub_memory": "1G",

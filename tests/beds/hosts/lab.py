@@ -39,7 +39,7 @@ class Lab:
             (self.folder / "tag").write_text(f"{image}\n")
 
     def up(self, *hosts: str) -> None:
-        """Make these hosts, or start those that are off; write the inventory anew."""
+        """Make these hosts, or start those that are off; rewrite the inventory."""
         self._run(HERE / "up", *hosts)
         self._run(HERE / "base")
         self._run(sys.executable, "-m", "tests.beds.hosts.inventory", self.folder)

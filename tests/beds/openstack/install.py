@@ -108,7 +108,7 @@ def _drivers(site: Path) -> None:
 
 
 def configure() -> None:
-    """Write every service's settings anew from the templates in etc/."""
+    """Rewrite every service's settings from the templates in etc/."""
     shutil.rmtree(ETC, ignore_errors=True)
     for name in APIS:
         for folder in FOLDERS:
@@ -146,7 +146,7 @@ def room_for_hosts() -> None:
 
 
 def reconfigure() -> None:
-    """Write the settings anew and stop what must read them again, to be started once more."""
+    """Rewrite the settings and stop what must read them again, to be started once more."""
     file = ETC / "nova/nova-compute-hosts.conf"
     before = file.read_text() if file.exists() else ""
     configure()

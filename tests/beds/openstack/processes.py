@@ -46,7 +46,7 @@ THREADS = {"nova": 8, "neutron": 8, "cinder": 8}  # more processes than one were
 
 
 class BedError(Exception):
-    """The bed cannot do what it was asked; the message says which log tells why."""
+    """The bed failed; the message names the log with the reason."""
 
 
 @dataclass(frozen=True)

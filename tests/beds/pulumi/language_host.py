@@ -24,7 +24,7 @@ from pulumi.runtime.proto import language_pb2 as pb
 from pulumi.runtime.proto import language_pb2_grpc, plugin_pb2
 
 BAILED = 32
-"""Exit code of a program that failed and has said why."""
+"""Exit code of a program that failed and has printed why."""
 
 PLUGINS = """
 import importlib.metadata, json

@@ -34,11 +34,11 @@ class TileServer:
 
     Attributes:
         url: its address.
-        asked: paths that were asked for, in order.
+        requested: paths, in order.
     """
 
     url: str
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
 
 def colours(x, y, meet):
@@ -94,7 +94,7 @@ def running(lon: float, lat: float) -> Iterator[TileServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            server.asked.append(self.path)
+            server.requested.append(self.path)
             if self.path.startswith("/wmts"):
                 return self.answer(capabilities(server.url).encode(), "text/xml")
             match = re.fullmatch(r"/(xyz|utm)/(\d+)/(\d+)/(\d+)\.png", self.path)

@@ -105,7 +105,7 @@ def running():
 
 
 class Database:
-    """Neutron's tables, over one connection that is opened anew when it broke."""
+    """Neutron's tables, over one connection that is opened again when it broke."""
 
     def __init__(self):
         self._connection = None
@@ -160,8 +160,8 @@ class Cloud:
         self.rules = by(db["rules"])
         self.plugged = {
             port: (server, name)
-            for server, told in servers.items()
-            for port, name in told["ports"].items()
+            for server, report in servers.items()
+            for port, name in report["ports"].items()
             if port in self.ports
         }
         nets, routers = self._reach()
@@ -376,8 +376,8 @@ class Cloud:
         return up + "'", f"ip -n {net} link del p{cable}"
 
     def _disks(self):
-        for server, told in self.servers.items():
-            for device, (volume, path) in told["disks"].items():
+        for server, report in self.servers.items():
+            for device, (volume, path) in report["disks"].items():
                 if server in self.pids:
                     pid = self.pids[server]
                     yield ("disk", pid, device), disk(pid, device, volume, path)
