@@ -60,7 +60,5 @@ def test_the_way_in_of_images_is_closed_by_the_service_that_opens_it() -> None:
     table = re.search(r"^delete table (.*)$", rules, re.MULTILINE)
     assert table
     assert ("ExecStopPost", f"usr/sbin/nft delete table {table[1]}") in steps
-    names = {path.name for path in (ROOT / "roles/registry").rglob("*") if path.is_file()}
-    tasks = (ROOT / "roles/registry/tasks/configure.yml").read_text()
-    assert "push.nft.j2" in names
-    assert "dest: /etc/docker/registry/push.nft" in tasks
+    tasks = (ROOT / "roles/registry/tasks/install.yml").read_text()
+    assert "{src: push.nft.j2, dest: /etc/docker/registry/push.nft}" in tasks
