@@ -18,6 +18,7 @@ from app.access.authenticator import Authenticator, claimed_name
 from app.access.rate_limits import LIMITS_FILE, Allowance, RateLimits, TokenBuckets
 from app.access.sessions import Sessions
 from app.access.users import User
+from app.chips.image_service import ImageService
 from app.http import metrics, turns
 from app.http.errors import (
     BusyError,
@@ -29,6 +30,7 @@ from app.http.errors import (
 from app.http.request import Request
 from app.http.response import ByteStream, Response, error_response, redirect
 from app.pages.site import unavailable
+from app.query.bulk import MAX_STREAM_S
 from app.routes.route import (
     ANONYMOUS,
     API_HEADERS,
@@ -49,9 +51,6 @@ _GENERAL = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "an unexpected error",
 }
 """Details of failures whose own message is for the operator's log only."""
-
-_MAX_STREAM_S = 1800
-"""A stream ends after half an hour, however slow its reader is."""
 
 _IMAGES_AWAY = "the storage of the images does not answer, or not in time; try again shortly"
 
@@ -88,28 +87,22 @@ class MeteredPool(db.Pool):
 class Service:
     """Answers requests from a pool of connections; safe to use by many threads."""
 
-    def __init__(
-        self, settings: ApiSettings, pool: db.Pool, resources: Sequence[AppResource]
-    ) -> None:
-        """Nothing is sent to the database yet."""
-        self._pool = pool
-        self._proxies = settings.proxies
-        self._limits = _rate_limits(settings)
-        self._resources: dict[type[Any], Any] = {type(each): each for each in resources}
-        self._authenticator = Authenticator(self._limits)
-        self._access_log = AccessLog(pool, settings.audit_days)
-        self._streams = StreamPlaces(settings.max_streams)
-
-    @classmethod
-    def connect(cls, settings: ApiSettings, resources: Sequence[AppResource] = ()) -> "Service":
-        """A service on the database of PG*, with the rights of role cbm_api only."""
+    def __init__(self, settings: ApiSettings, resources: Sequence[AppResource]) -> None:
+        """A service on the database of PG*, to which nothing is sent yet."""
 
         def connect() -> db.Connection:
+            """Connect with the rights of role cbm_api only."""
             conn = db.connect("cbm-api", statement_timeout_s=settings.statement_timeout_s)
             db.execute(conn, "SET ROLE cbm_api")
             return conn
 
-        return cls(settings, MeteredPool(settings.connections, connect), resources)
+        self._pool = MeteredPool(settings.connections, connect)
+        self._proxies = settings.proxies
+        self._limits = _rate_limits(settings)
+        self._resources: dict[type[Any], Any] = {type(each): each for each in resources}
+        self._authenticator = Authenticator(self._limits)
+        self._access_log = AccessLog(self._pool, settings.audit_days)
+        self._streams = StreamPlaces(settings.max_streams)
 
     def respond(
         self, request: Request, route: Route[Any], path_params: Mapping[str, str]
@@ -122,7 +115,7 @@ class Service:
             path_params: texts of the parameters in the path, by name.
         """
         log = RequestLog(request.behind_proxy(self._proxies), route)
-        return self._finish(log, self._guard(log, lambda: self._handle(log, route, path_params)))
+        return self._finish(log, self._handle(log, route, path_params))
 
     def refuse(self, request: Request, error: Exception) -> Response:
         """The response to a request that no route has; it is logged as others are."""
@@ -131,25 +124,20 @@ class Service:
 
     def close(self) -> None:
         """Free the resources; write what the access log still holds."""
-        for resource in self._resources.values():
-            resource.close()
+        self._resources[ImageService].close()
         self._access_log.close()
 
     def _handle(
         self, log: RequestLog, route: Route[Any], path_params: Mapping[str, str]
     ) -> Response:
-        log.user = user = self._authenticate(route, log.request)
-        params = route.read(log.request, path_params)
-        return route.handler(
-            RequestContext(
+        """The response of the route's handler, or that of an error."""
+        try:
+            log.user = user = self._authenticate(route, log.request)
+            params = route.read(log.request, path_params)
+            context = RequestContext(
                 log.request, user, params, self._authenticator, self._pool, self._resources
             )
-        )
-
-    def _guard(self, log: RequestLog, handle: Callable[[], Response]) -> Response:
-        """The response, or that of its error."""
-        try:
-            response = handle()
+            response = route.handler(context)
             if isinstance(response.body, bytes):
                 return response
             return replace(response, body=self._start_stream(log, response.body))
@@ -261,9 +249,7 @@ class StreamPlaces:
     def give_back(self, user_name: str) -> None:
         """Give a place back."""
         with self._lock:
-            self._open[user_name] -= 1
-            if not self._open[user_name]:
-                del self._open[user_name]
+            self._open -= Counter([user_name])
 
 
 class _LoggedStream:
@@ -279,7 +265,7 @@ class _LoggedStream:
         """Wait for the first piece: an error until then still becomes a response of its own."""
         self._body = body
         self._give_back = give_back
-        self._until = time.monotonic() + _MAX_STREAM_S
+        self._until = time.monotonic() + MAX_STREAM_S
         self._first = next(body, b"")
         self._failed = False
         self._is_closed = False
@@ -293,7 +279,7 @@ class _LoggedStream:
             return piece
         try:
             if time.monotonic() > self._until:
-                raise DatabaseError(f"a stream was not read within {_MAX_STREAM_S} s")
+                raise DatabaseError(f"a stream was not read within {MAX_STREAM_S} s")
             return next(self._body)
         except StopIteration:
             raise

@@ -10,11 +10,6 @@ LOGIN_THREADS = 3
 """Threads of logins and files of the pages, beside those of the setting."""
 
 
-def share_of_user(threads: int) -> int:
-    """Of some threads those that one user may hold: some are left for the others."""
-    return max(1, threads - max(1, threads // 4))
-
-
 class ApiSettings(EnvironmentSettings):
     """Settings of one API process.
 

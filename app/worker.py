@@ -37,7 +37,7 @@ from app.http.fair_threads import FairThreads
 from app.http.response import error_response
 from app.routes.route import API_HEADERS, Lane
 from app.routes.table import find_lane
-from app.settings import LOGIN_THREADS, share_of_user
+from app.settings import LOGIN_THREADS
 
 _MAX_HEAD_BYTES = 1 << 16
 _MAX_REQUEST_BYTES = 1 << 21
@@ -255,8 +255,9 @@ class _Lanes:
 
 
 def _fair_threads(name: str, threads: int) -> FairThreads:
-    share = share_of_user(threads)
-    return FairThreads(name, threads, per_user=share, max_waiting=128, max_wait_s=_TURN_S)
+    """Some threads, of which one user may hold some: a quarter is left for the others."""
+    per_user = max(1, threads - max(1, threads // 4))
+    return FairThreads(name, threads, per_user=per_user, max_waiting=128, max_wait_s=_TURN_S)
 
 
 class LaneWorker(ThreadWorker):  # type: ignore[misc]

@@ -10,8 +10,6 @@ from app.settings import ApiSettings
 from store.command import log_to_stderr
 
 log_to_stderr()
-_service = Service.connect(
-    ApiSettings.from_env(), [resource.from_env(os.environ) for resource in RESOURCES]
-)
+_service = Service(ApiSettings.from_env(), [each.from_env(os.environ) for each in RESOURCES])
 atexit.register(_service.close)
 application = edge.application(_service, ROUTES)

@@ -1,15 +1,13 @@
 """Authentication: from the Authorization header, or a name and password, to a user."""
 
-import binascii
 import hmac
 import secrets
 import time
 from base64 import b64decode
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
+from weakref import WeakValueDictionary
 
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -34,7 +32,7 @@ def basic_credentials(authorization: str | None) -> tuple[str, str]:
         raise UnauthenticatedError("this needs a name and a password (HTTP Basic)")
     try:
         raw = b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise UnauthenticatedError("the Authorization header is not base64") from None
     name, _, password = _decode(raw).partition(":")
     return name, password
@@ -78,7 +76,7 @@ class Authenticator:
         self._dummy_hash = HASHER.hash(secrets.token_hex())
         self._verified: OrderedDict[bytes, float] = OrderedDict()
         self._lock = Lock()
-        self._checks = _Turns()
+        self._checks: WeakValueDictionary[bytes, Lock] = WeakValueDictionary()
 
     def authenticate(self, conn: db.Connection, authorization: str | None, address: str) -> User:
         """The user of a request.
@@ -113,7 +111,9 @@ class Authenticator:
         proof = hmac.digest(self._key, f"{password_hash}\0{password}\0{address}".encode(), "sha256")
         # Equal credentials wait for one check: a client that opens many connections at once
         # has guessed once.
-        with self._checks.turn(proof):
+        with self._lock:
+            check = self._checks.setdefault(proof, Lock())
+        with check:
             if not self._is_proved(proof):
                 with self._limits.count_guess(name, address):
                     if not (_is_right(password_hash, password) and stored):
@@ -134,28 +134,6 @@ class Authenticator:
             self._verified.move_to_end(proof)
             while len(self._verified) > _MAX_CACHED:
                 self._verified.popitem(last=False)
-
-
-class _Turns:
-    """A lock per key, as long as somebody has or awaits it."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._locks: dict[bytes, tuple[Lock, int]] = {}
-
-    @contextmanager
-    def turn(self, key: bytes) -> Iterator[None]:
-        with self._lock:
-            lock, users_of_it = self._locks.get(key, (Lock(), 0))
-            self._locks[key] = lock, users_of_it + 1
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                _, users_of_it = self._locks.pop(key)
-                if users_of_it > 1:
-                    self._locks[key] = lock, users_of_it - 1
 
 
 def _is_right(password_hash: str, password: str) -> bool:

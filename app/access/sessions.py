@@ -36,9 +36,6 @@ class Sessions:
         """Sign with CBM_SECRET_KEY; without it sessions are known to this process alone."""
         return cls((read_variable(env, "CBM_SECRET_KEY") or secrets.token_hex(32)).encode())
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     def find_user(self, conn: db.Connection, request: Request) -> User | None:
         """The user whose valid session a request belongs to, or None."""
         cookie = _Cookie.parse(_cookie(request))

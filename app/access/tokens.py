@@ -4,8 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from store import db
@@ -14,25 +13,6 @@ from store.errors import CallerError, NotFoundError
 _TOKEN = re.compile(r"cbm_([0-9a-f]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
 _DAYS = re.compile(r"([1-9][0-9]{0,3})d", re.ASCII)
 _MAX_NOTE = 100
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token without its secret, which is stored nowhere.
-
-    Attributes:
-        id: its public part.
-        user_name: whose rights it has.
-        note: its purpose.
-        created_at: UTC.
-        expires_at: UTC; None for never.
-    """
-
-    id: str
-    user_name: str
-    note: str
-    created_at: datetime
-    expires_at: datetime | None
 
 
 def parse_lifetime(text: str) -> timedelta | None:
@@ -49,7 +29,7 @@ def parse_lifetime(text: str) -> timedelta | None:
     return timedelta(days=int(days[1]))
 
 
-def create(conn: db.Connection, user_name: str, lifetime: timedelta | None, note: str = "") -> str:
+def create(conn: db.Connection, user_name: str, lifetime: timedelta | None, note: str) -> str:
     """Make a token of a user.
 
     Args:
@@ -101,15 +81,22 @@ def verify(conn: db.Connection, text: str) -> tuple[str, str] | None:
     return row.id, row.user_name
 
 
-def fetch_all(conn: db.Connection, user_name: str | None = None) -> list[Token]:
-    """All tokens, or those of one user, expired ones too, by user and age."""
-    rows: list[Any] = db.fetch_all(
+def fetch_all(conn: db.Connection, user_name: str | None) -> list[Any]:
+    """All tokens, or those of one user, expired ones too, by user and age.
+
+    Args:
+        conn: a connection with the owner's rights.
+        user_name: only of this user; None for all.
+
+    Returns:
+        Rows with id (the public part), user_name, note, expires_at (UTC; None for never).
+    """
+    return db.fetch_all(
         conn,
-        "SELECT id, user_name, note, created_at, expires_at FROM public.api_token "
+        "SELECT id, user_name, note, expires_at FROM public.api_token "
         "WHERE %(name)s::text IS NULL OR user_name = %(name)s ORDER BY user_name, created_at",
         {"name": user_name},
     )
-    return [Token(*row) for row in rows]
 
 
 def revoke(conn: db.Connection, public: str) -> None:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import rasterio
 import shapely
 from PIL import Image
-from pyproj import Transformer
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
@@ -26,6 +25,7 @@ from rasterio.windows import Window, from_bounds
 from app.chips import rendering
 from app.chips.chip_request import BackgroundRequest
 from app.chips.outline import draw_outline
+from app.chips.window import from_degrees
 from app.http.errors import ParameterError
 from store import objects
 from store.errors import ConfigError, NotFoundError, ObjectStoreError
@@ -197,7 +197,7 @@ class BackgroundJob:
     def grid(self) -> Grid:
         """The pixels' grid. A metre on the ground is 1 / cos(latitude) metres in Mercator."""
         wanted = self.request
-        x, y = _to_mercator.transform(wanted.lon, wanted.lat)
+        x, y = from_degrees(_MERCATOR).transform(wanted.lon, wanted.lat)
         side_m = wanted.extent_m / math.cos(math.radians(wanted.lat))
         west_m, north_m = x - side_m / 2, y + side_m / 2
         size_px = wanted.size_px
@@ -219,9 +219,6 @@ class BackgroundJob:
         if self.outline is not None:
             image = draw_outline(image, self.grid, self.outline)
         return rendering.to_png(image)
-
-
-_to_mercator = Transformer.from_crs(4326, _MERCATOR, always_xy=True)
 
 
 def _read(source: BackgroundSource, grid: Grid) -> npt.NDArray[np.uint8]:

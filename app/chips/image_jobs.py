@@ -1,13 +1,12 @@
 """Jobs of the image service: a request with all that its image depends on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import shapely
 
 from app.chips import rendering
-from app.chips.chip_request import ChipRequest, ImageRequest
+from app.chips.backgrounds import BackgroundJob
+from app.chips.chip_request import ChipRequest
 from app.chips.layers import read_layers
 from app.chips.outline import draw_outline
 from app.chips.scenes import ChipScene
@@ -15,25 +14,6 @@ from store.errors import NotFoundError
 
 _VERSION = 3
 """To be raised when the same request is to look otherwise, so that kept images are not used."""
-
-
-class ImageJob(Protocol):
-    """An image that can be made."""
-
-    @property
-    def request(self) -> ImageRequest:
-        """The request of the image."""
-
-    @property
-    def key(self) -> str:
-        """Key of the cache: all that the image depends on."""
-
-    @property
-    def addresses(self) -> Sequence[str]:
-        """Of the files that it reads, as the catalogue has them."""
-
-    def make(self) -> bytes | None:
-        """The file; None where there is nothing to see."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +55,20 @@ class ChipJob:
 
     def make(self) -> bytes | None:
         """The GeoTIFF or PNG; None without a pixel that has data in all bands."""
-        request = self.request
-        layers = read_layers(self.scene, request.bands, request.window, delivered=request.delivered)
+        scene, request = self.scene, self.request
+        layers = read_layers(scene, request.bands, request.window, delivered=request.delivered)
         if not layers:
             return None
-        if self.request.lut is None:
-            scene = self.scene
+        if request.lut is None:
             return rendering.to_geotiff(layers[0], scene.unit, scene.reference, scene.obstime)
-        image = rendering.composite(layers, self.scene.unit, self.request.lut)
+        image = rendering.composite(layers, scene.unit, request.lut)
         if image is None:
             return None
         if self.outline is not None:
             finest = min(layers, key=lambda layer: layer.grid.res_m).grid
             image = draw_outline(image, finest, self.outline)
         return rendering.to_png(image)
+
+
+ImageJob = ChipJob | BackgroundJob
+"""An image that can be made."""

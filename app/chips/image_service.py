@@ -1,7 +1,6 @@
 """The image service: makes a bounded number of images at once, for all and for each user."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -66,7 +65,7 @@ class ImageService:
         self._lock = Lock()
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> "ImageService":
+    def from_env(cls, env: Mapping[str, str]) -> "ImageService":
         """The service with the settings of the environment."""
         return cls(ChipSettings.from_env(env))
 
@@ -139,9 +138,7 @@ class ImageService:
             yield
         finally:
             with self._lock:
-                self._waiting[user_name] -= images
-                if not self._waiting[user_name]:
-                    del self._waiting[user_name]
+                self._waiting -= Counter({user_name: images})
 
 
 def _results(futures: Sequence[Future[bytes | None]]) -> list[bytes | None]:

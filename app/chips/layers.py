@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.chips.scenes import ChipScene
-from app.chips.window import ChipWindow, chip_grid, coarsest_cell_m
+from app.chips.window import CELL_M, ChipWindow, chip_grid
 from store import objects, units
 from store.catalogue import BandSource
 from store.errors import ConfigError, SceneError
@@ -46,7 +46,7 @@ class BandLayer:
 
 
 def read_layers(
-    scene: ChipScene, bands: Sequence[str], window: ChipWindow, *, delivered: bool = False
+    scene: ChipScene, bands: Sequence[str], window: ChipWindow, *, delivered: bool
 ) -> list[BandLayer] | None:
     """The bands of one scene, all of the same ground, each on its own pixels.
 
@@ -65,7 +65,7 @@ def read_layers(
     """
     with ExitStack() as stack:
         readers = [stack.enter_context(_open(scene.bands[band])) for band in bands]
-        cell_m = coarsest_cell_m(*(reader.grid.res_m for reader in readers))
+        cell_m = max(CELL_M, *(reader.grid.res_m for reader in readers))
         layers = []
         for band, reader in zip(bands, readers, strict=True):
             grid = chip_grid(window, reader.grid, cell_m)

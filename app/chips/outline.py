@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from PIL import Image, ImageDraw
-from pyproj import Transformer
 
+from app.chips.window import from_degrees
 from store.grid import Grid
 
 _YELLOW = (255, 255, 0, 255)
@@ -22,7 +22,7 @@ def draw_outline(image: Image.Image, grid: Grid, parcel: shapely.Geometry) -> Im
     Returns:
         A new image, RGBA.
     """
-    to_grid = Transformer.from_crs(4326, grid.epsg, always_xy=True).transform
+    to_grid = from_degrees(grid.epsg).transform
 
     def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         x, y = to_grid(points[:, 0], points[:, 1])

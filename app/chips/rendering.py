@@ -166,8 +166,3 @@ def raster_profile(grid: Grid) -> dict[str, Any]:
         "transform": Affine(grid.res_m, 0, grid.west_m, 0, -grid.res_m, grid.north_m),
         "compress": "deflate",
     }
-
-
-def safe_filename(name: str) -> str:
-    """A product name as the first part of a file name: without dots, which clients cut at."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)

@@ -1,5 +1,6 @@
 """The scenes that show a window: of each acquisition the best, and its substitutes."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -56,6 +57,11 @@ class ChipScene:
     def label(self) -> str:
         """The time of sensing as the JRC's clients know it."""
         return f"{self.obstime:%Y%m%dT%H%M%S}"
+
+    @property
+    def file_label(self) -> str:
+        """The product's name as the first part of a file's: without dots, which clients cut at."""
+        return re.sub(r"[^A-Za-z0-9_-]", "_", self.reference)
 
 
 Acquisition = Sequence[ChipScene]

@@ -9,7 +9,7 @@ from pyproj import Transformer
 from store.errors import SceneError
 from store.grid import Grid
 
-_CELL_M = 20.0
+CELL_M = 20.0
 """Edges of chips lie on pixels of this size, so that 10 m and 20 m bands show the same ground."""
 
 _MAX_PX = 2048
@@ -38,11 +38,6 @@ class ChipWindow:
         return self.lon - across, self.lat - half, self.lon + across, self.lat + half
 
 
-def coarsest_cell_m(*res_m: float) -> float:
-    """The size of the pixels that the edges of a chip of some bands lie on, metres."""
-    return max(_CELL_M, *res_m)
-
-
 def chip_grid(window: ChipWindow, raster: Grid, cell_m: float) -> Grid | None:
     """The window on a raster's own pixels, so that nothing is resampled.
 
@@ -57,7 +52,7 @@ def chip_grid(window: ChipWindow, raster: Grid, cell_m: float) -> Grid | None:
     Raises:
         SceneError: the raster is too fine for a window of this size.
     """
-    x, y = _to_zone(raster.epsg).transform(window.lon, window.lat)
+    x, y = from_degrees(raster.epsg).transform(window.lon, window.lat)
     if not (math.isfinite(x) and math.isfinite(y)):
         return None
     cells = max(1, math.floor(window.size_m / cell_m + 0.5))
@@ -71,5 +66,6 @@ def chip_grid(window: ChipWindow, raster: Grid, cell_m: float) -> Grid | None:
 
 
 @lru_cache(maxsize=128)
-def _to_zone(epsg: int) -> Transformer:
+def from_degrees(epsg: int) -> Transformer:
+    """From longitude and latitude in EPSG:4326 to a CRS."""
     return Transformer.from_crs(4326, epsg, always_xy=True)

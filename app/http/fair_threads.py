@@ -5,19 +5,19 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from app.http.errors import BusyError
 
 ResultT = TypeVar("ResultT")
 
 
-class _Job(Generic[ResultT]):
+class _Job:
     """A call that waits, and the future of its result."""
 
-    def __init__(self, call: Callable[[], ResultT]) -> None:
+    def __init__(self, call: Callable[[], Any]) -> None:
         self.call = call
-        self.future: Future[ResultT] = Future()
+        self.future: Future[Any] = Future()
         self.since = time.monotonic()
 
     def run(self) -> None:
@@ -50,7 +50,7 @@ class FairThreads:
         self._max_waiting = max_waiting
         self._max_wait_s = max_wait_s
         self._running: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[_Job[Any]]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._lock = Lock()
 
     def submit(self, user: str, call: Callable[[], ResultT]) -> "Future[ResultT]":
@@ -71,7 +71,7 @@ class FairThreads:
 
     def expire(self) -> None:
         """Fail the calls whose turn did not come in time; to be called every second or so."""
-        late: list[_Job[Any]] = []
+        late: list[_Job] = []
         oldest = time.monotonic() - self._max_wait_s
         with self._lock:
             for user, jobs in list(self._waiting.items()):
@@ -105,13 +105,11 @@ class FairThreads:
             self._running[user] += 1
             self._threads.submit(self._run, user, job)
 
-    def _run(self, user: str, job: _Job[Any]) -> None:
+    def _run(self, user: str, job: _Job) -> None:
         try:
             job.run()
         finally:
             with self._lock:
                 self._free += 1
-                self._running[user] -= 1
-                if not self._running[user]:
-                    del self._running[user]
+                self._running -= Counter([user])
                 self._begin()

@@ -6,12 +6,8 @@ makes; the worker that is scraped adds them up. Without that folder a process co
 
 import hmac
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
 
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
     Counter,
@@ -21,11 +17,10 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from pydantic import Field
 
 from app.http.request import Request
-from store.config import read_variable
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+from store.config import EnvironmentSettings
 
 _REQUESTS = Counter("cbm_api_requests", "Requests answered.", ("route", "method", "status"))
 _SECONDS = Histogram(
@@ -61,15 +56,14 @@ def count_request(route: str, method: str, status: int, duration_s: float) -> No
     _SECONDS.labels(route).observe(duration_s)
 
 
-def exposition(*collectors: Collector) -> bytes:
+def exposition(collector: Collector) -> bytes:
     """All metrics in Prometheus' text format.
 
     Args:
-        collectors: further sources, read now.
+        collector: a further source, read now.
     """
     further = CollectorRegistry()
-    for collector in collectors:
-        further.register(collector)
+    further.register(collector)
     return generate_latest(_request_registry()) + generate_latest(further)
 
 
@@ -81,32 +75,22 @@ def _request_registry() -> CollectorRegistry:
     return registry
 
 
-@dataclass(frozen=True)
-class MetricsAccess:
+class MetricsAccess(EnvironmentSettings):
     """Who may read the metrics.
 
     Attributes:
-        token: to be sent as Bearer (CBM_METRICS_TOKEN); None admits requests from the API's own
-            host instead.
+        metrics_token: to be sent as Bearer; None admits requests from the API's own host instead.
     """
 
-    token: str | None
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read the setting."""
-        return cls(read_variable(env, "CBM_METRICS_TOKEN") or None)
-
-    def close(self) -> None:
-        """Nothing is held."""
+    metrics_token: str | None = Field(None, repr=False)
 
     def admits(self, request: Request) -> bool:
         """Whether a request has the token, or, where none is set, comes from this host itself.
 
         A request that a proxy of this host passed on does not come from the host itself.
         """
-        if self.token:
+        if self.metrics_token:
             credentials = (request.authorization or "").encode()
-            return hmac.compare_digest(credentials, f"Bearer {self.token}".encode())
+            return hmac.compare_digest(credentials, f"Bearer {self.metrics_token}".encode())
         proxied = request.header("X-Forwarded-For") or request.header("Forwarded")
         return request.remote in ("127.0.0.1", "::1") and not proxied

@@ -5,7 +5,7 @@ A model's fields are the parameters of a route; their JSON schemas become the Op
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import cache
 from types import MappingProxyType
@@ -33,8 +33,6 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 Pairs = Sequence[tuple[str, str]]
 """Names and texts as sent."""
-
-NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 
 
 class Params(BaseModel):
@@ -129,11 +127,8 @@ def choice_of(values: Mapping[str, str]) -> BeforeValidator:
             raise ValueError(f"is none of {', '.join(values)}")
         return values[text.lower()]
 
-    return BeforeValidator(read, json_schema_input_type=_documented(values))
-
-
-def _documented(choices: Iterable[str]) -> Any:
-    return Annotated[str, WithJsonSchema({"type": "string", "enum": list(choices)})]
+    documented = Annotated[str, WithJsonSchema({"type": "string", "enum": list(values)})]
+    return BeforeValidator(read, json_schema_input_type=documented)
 
 
 def query_pairs(query: str) -> Pairs:
@@ -171,7 +166,7 @@ def json_pairs(body: bytes) -> Pairs:
 
 
 def read_params(
-    model: type[ParamsT], pairs: Pairs, in_path: Mapping[str, str] = NO_PARAMS
+    model: type[ParamsT], pairs: Pairs, in_path: Mapping[str, str] = MappingProxyType({})
 ) -> ParamsT:
     """Validate the parameters of a request.
 

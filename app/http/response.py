@@ -51,13 +51,13 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_response(content: Any, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(content: Any) -> Response:
     """A success in JSON.
 
     Raises:
         ValueError: the content holds NaN or an infinity, which JSON does not have.
     """
-    return Response(HTTPStatus.OK, to_json(content), headers=headers or {})
+    return Response(HTTPStatus.OK, to_json(content))
 
 
 def file_response(body: bytes | ByteStream, content_type: str, name: str) -> Response:

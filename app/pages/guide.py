@@ -30,9 +30,6 @@ class GuidePages:
         """The guide in CBM_GUIDE_DIR, else the one in this package, if any."""
         return cls(Path(env.get("CBM_GUIDE_DIR") or _DEFAULT))
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     def serve(self, name: str, request: Request) -> Response:
         """A file by its path in the guide.
 

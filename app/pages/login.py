@@ -10,7 +10,7 @@ _PAGES = re.compile(r"/(?:status|docs)?(?:\?[\x21-\x7e]*)?")
 """Addresses that a login may go on to."""
 
 
-def render_login(pages: BuiltPages, onward: str, message: str = "") -> bytes:
+def render_login(pages: BuiltPages, onward: str, message: str) -> bytes:
     """The login page, with a message about a failed login.
 
     Raises:

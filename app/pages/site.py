@@ -96,9 +96,6 @@ class BuiltPages:
         """The pages that were built into this package."""
         return cls(_STATIC)
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     @property
     def is_empty(self) -> bool:
         """Whether there are no files at all."""

@@ -13,12 +13,13 @@ from app.query.series import CLASSES, OBSERVED, Selection, bands_of
 from app.query.tables import TYPES, Types, encode_by_key, encode_stream
 from store import db
 from store.errors import NotFoundError
+from store.kinds import Band
 from store.signatures import STATISTICS
 
 _PARCELS_AT_ONCE = 200
 """Parcels of one statement: keeps its sort in memory and the time to the first byte low."""
 
-_MAX_STREAM_S = 1800
+MAX_STREAM_S = 1800
 """A stream ends after half an hour, however slow its reader is."""
 
 _MAX_PAUSE_S = 120
@@ -28,6 +29,11 @@ _SERIES_TYPES: Types = {
     name: TYPES[name]
     for name in ("pid", "date_part", "band", *STATISTICS, "hist", "obsid", "reference")
 }
+
+_SCENE_TYPES: Types = {
+    name: TYPES[name] for name in ("pid", "date_part", "obsid", "reference", "px", "flags")
+}
+"""Types of the columns before a scene's statistics."""
 
 _HIST = ", ".join(f"'{n}', nullif(h.{name}, 0)" for n, name in enumerate(CLASSES))
 
@@ -112,7 +118,7 @@ def stream_series(
         pids = _pids(conn, campaign, codes)
         scl = scl and kind == "s2"
         params = selection.params(campaign, kind, scl=scl)
-        params |= {f"band{n}": jrc_name for n, (_, jrc_name) in enumerate(bands)}
+        params |= {f"band{n}": each.jrc_name for n, each in enumerate(bands)}
         statement = _series_statement(campaign, kind, selection, bands)
         with _snapshot(conn):
             rows = _by_parcels(conn, statement, params, pids, header=form == "csv")
@@ -152,7 +158,7 @@ def stream_scene_signatures(
         scenes = db.fetch_all(conn, _SCENES, {"kind": kind, "scene": scene, "day": day})
         if not scenes:
             raise NotFoundError(f"no {kind} scene is known: {scene or day}")
-        names = [f"{name.lower()}_{stat}" for name, _ in bands_of(kind) for stat in STATISTICS]
+        names = [f"{band.name.lower()}_{stat}" for band in bands_of(kind) for stat in STATISTICS]
         statement = compose(
             _SCENE_SIGNATURES if selection.every else _PREFERRED_SIGNATURES,
             campaign,
@@ -164,7 +170,8 @@ def stream_scene_signatures(
         params["twins"] = sorted({obsid for row in scenes for obsid in row.twins})
         with _snapshot(conn):
             rows = db.copy_csv(conn, statement, params, header=form == "csv")
-            yield from rows if form == "csv" else encode_stream(rows, form, _scene_types(names))
+            types = {**_SCENE_TYPES, **dict.fromkeys(names, pa.float32())}
+            yield from rows if form == "csv" else encode_stream(rows, form, types)
 
 
 def _pids(conn: db.Connection, campaign: CampaignView, codes: Sequence[str]) -> list[int]:
@@ -179,14 +186,14 @@ def _pids(conn: db.Connection, campaign: CampaignView, codes: Sequence[str]) -> 
 
 
 def _series_statement(
-    campaign: CampaignView, kind: str, selection: Selection, bands: Sequence[tuple[str, str]]
+    campaign: CampaignView, kind: str, selection: Selection, bands: Sequence[Band]
 ) -> Any:
     rows = [
         db.compose(
             f"(%(band{n})s, {{columns}})",
-            columns=[f"{name.lower()}_{statistic}" for statistic in STATISTICS],
+            columns=[f"{band.name.lower()}_{statistic}" for statistic in STATISTICS],
         )
-        for n, (name, _) in enumerate(bands)
+        for n, band in enumerate(bands)
     ]
     view = selection.view(campaign, kind)
     return compose(_SERIES, campaign, observations=view, values=db.join(rows))
@@ -205,21 +212,12 @@ def _by_parcels(
         yield from db.copy_csv(conn, statement, batch, header=header and first == 0)
 
 
-def _scene_types(statistics: Sequence[str]) -> Types:
-    return {
-        **{name: TYPES[name] for name in ("pid", "date_part", "obsid", "reference")},
-        "px": pa.int32(),
-        "flags": pa.int16(),
-        **{name: pa.float32() for name in statistics},
-    }
-
-
 @contextmanager
 def _snapshot(conn: db.Connection) -> Generator[None, None, None]:
     """One state of the database for all statements, which may take as long as a stream."""
     with db.transaction(conn):
         db.execute(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        db.execute(conn, f"SET LOCAL statement_timeout = '{_MAX_STREAM_S}s'")
+        db.execute(conn, f"SET LOCAL statement_timeout = '{MAX_STREAM_S}s'")
         # Between two statements a reader may stop for good: that must not keep what others lock.
         db.execute(conn, f"SET LOCAL idle_in_transaction_session_timeout = '{_MAX_PAUSE_S}s'")
         yield

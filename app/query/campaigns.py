@@ -1,6 +1,6 @@
 """The registry of campaigns: the source of the tables' names, which never come from a request."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,21 +70,13 @@ def find_campaign(conn: db.Connection, user: User, aoi: str, year: int, ptype: s
         NoCampaignError: there is none; names those that there are.
         ForbiddenError: the user has no right to the aoi.
     """
-    return choose(campaigns_of_aoi(conn, user, aoi), year, ptype)
-
-
-def choose(campaigns: Sequence[CampaignView], year: int, ptype: str) -> CampaignView:
-    """The campaign of a year and parcel type, out of those of one aoi.
-
-    Raises:
-        NoCampaignError: there is none; names those that there are.
-    """
+    campaigns = campaigns_of_aoi(conn, user, aoi)
     for campaign in campaigns:
         if (campaign.year, campaign.ptype) == (year, ptype):
             return campaign
     known = ", ".join(f"{c.year} {c.ptype}".strip() for c in campaigns)
     name = f"{year} {ptype}".strip()
-    raise NoCampaignError(f"{campaigns[0].aoi} has no campaign {name}; it has {known}")
+    raise NoCampaignError(f"{aoi} has no campaign {name}; it has {known}")
 
 
 def compose(template: str, campaign: CampaignView, **names: db.Name) -> Any:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from app.query.campaigns import CampaignView, compose
+from app.query.campaigns import CampaignView
+from app.query.parcels import fetch_example_codes
 from store import db
 
 
@@ -20,7 +21,7 @@ def fetch_info(
     """
     aois: dict[str, Any] = {}
     for campaign in campaigns:
-        examples = _example_codes(conn, campaign)
+        examples = fetch_example_codes(conn, campaign, 5)
         entry = aois.setdefault(campaign.aoi, _aoi_entry(campaign, examples, backgrounds))
         suffix = f"{campaign.year}_{campaign.ptype}".rstrip("_")
         entry[f"id_examples_{suffix}"] = examples
@@ -61,13 +62,6 @@ def _request_examples(campaign: CampaignView, code: str) -> dict[str, str]:
     for kind in campaign.kinds:
         examples[f"parcelTimeSeries_{kind}"] = f"/query/parcelTimeSeries?{parcel}&tstype={kind}"
     return examples
-
-
-def _example_codes(conn: db.Connection, campaign: CampaignView) -> list[str]:
-    statement = compose(
-        "SELECT code FROM {parcels} WHERE campaign_id = %s ORDER BY pid LIMIT 5", campaign
-    )
-    return [row.code for row in db.fetch_all(conn, statement, (campaign.id,))]
 
 
 def _add(values: list[str], more: Iterable[str]) -> None:

@@ -106,6 +106,8 @@ _OUTLINE = """
            ST_Y(ST_Transform(ST_Centroid(geom), 4326)) AS lat
     FROM {parcels} WHERE campaign_id = %s AND pid = %s"""
 
+_EXAMPLES = "SELECT code FROM {parcels} WHERE campaign_id = %s ORDER BY pid LIMIT %s"
+
 _COLUMNS = ("pid", "cropname", "cropcode", "srid", "geom", "area", "clon", "clat")
 
 _ROWS_AT_ONCE = 200
@@ -322,6 +324,12 @@ def internal_pid(conn: db.Connection, campaign: CampaignView, code: str) -> int:
     if not rows:
         raise _no_such_parcel(campaign, code)
     return int(rows[0].pid)
+
+
+def fetch_example_codes(conn: db.Connection, campaign: CampaignView, limit: int) -> list[str]:
+    """Codes of the first parcels of a campaign, in the order of their import."""
+    rows = db.fetch_all(conn, compose(_EXAMPLES, campaign), (campaign.id, limit))
+    return [row.code for row in rows]
 
 
 def _parcels(rows: Sequence[Any], geometry: bool) -> Columns:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.access.users import User
-from app.query.campaigns import CampaignView, compose
+from app.query.campaigns import CampaignView
+from app.query.parcels import fetch_example_codes
 from app.query.tiles import MAX_ZOOM, MIN_ZOOM
 from store import db
 
@@ -46,8 +47,6 @@ _FAILURES = f"""
            max(s.reference) AS reference
     {_WORK} AND w.state = 'dead' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT %(limit)s"""
 
-_EXAMPLES = "SELECT code FROM {parcels} WHERE campaign_id = %s ORDER BY pid LIMIT 3"
-
 _COST = "SELECT at, ledger FROM public.cost_ledger ORDER BY at DESC LIMIT 1"
 
 
@@ -59,7 +58,6 @@ def fetch_overview(conn: db.Connection, campaigns: Sequence[CampaignView]) -> li
 
 def _overview(conn: db.Connection, campaign: CampaignView, row: Any) -> dict[str, Any]:
     bounds = [row.west, row.south, row.east, row.north]
-    examples = db.fetch_all(conn, compose(_EXAMPLES, campaign), (campaign.id,))
     return {
         **_name(campaign),
         "units": row.units,
@@ -69,7 +67,7 @@ def _overview(conn: db.Connection, campaign: CampaignView, row: Any) -> dict[str
         "bounds": None if row.west is None else bounds,
         "min_zoom": MIN_ZOOM,
         "max_zoom": MAX_ZOOM,
-        "examples": [example.code for example in examples],
+        "examples": fetch_example_codes(conn, campaign, 3),
     }
 
 

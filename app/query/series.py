@@ -12,7 +12,7 @@ from app.query.campaigns import CampaignView, compose
 from app.query.columns import Columns, select, to_columns
 from app.query.parcels import internal_pid
 from store import db
-from store.kinds import CLEAR_CLASSES, KINDS, SCENE_CLASSES
+from store.kinds import CLEAR_CLASSES, KINDS, SCENE_CLASSES, Band
 from store.signatures import STATISTICS, masked_shares
 
 CLASSES = tuple(f"c{each.value}" for each in SCENE_CLASSES)
@@ -133,7 +133,7 @@ def time_series(
     bands = bands_of(kind, band)
     pid = internal_pid(conn, campaign, code)
     scl = scl and kind == "s2"
-    statistics = [f"{name.lower()}_{stat}" for name, _ in bands for stat in STATISTICS]
+    statistics = [f"{each.name.lower()}_{stat}" for each in bands for stat in STATISTICS]
     statement = compose(
         _OBSERVATIONS,
         campaign,
@@ -177,37 +177,33 @@ def scl_series(
     return select(to_columns(["obsid", "hist", "reference"], rows), reference=ref)
 
 
-def bands_of(kind: str, only: str | None = None) -> list[tuple[str, str]]:
-    """The bands of a kind, or one of them by either name: (name in the tables, the JRC's name).
+def bands_of(kind: str, only: str | None = None) -> list[Band]:
+    """The bands of a kind, or one of them by its name in the tables or the JRC's.
 
     Raises:
         ParameterError: the kind has no such band.
     """
     bands = KINDS[kind].bands
-    chosen = [
-        (band.name, band.jrc_name)
-        for band in bands
-        if only is None or only in (band.name, band.jrc_name)
-    ]
+    chosen = [band for band in bands if only is None or only in (band.name, band.jrc_name)]
     if not chosen:
         names = ", ".join(sorted(band.jrc_name for band in bands))
         raise ParameterError(f"band: {only!r} is none of {kind}'s bands: {names}")
     return chosen
 
 
-def _long(observation: Any, bands: Sequence[tuple[str, str]]) -> Iterable[tuple[Any, ...]]:
+def _long(observation: Any, bands: Sequence[Band]) -> Iterable[tuple[Any, ...]]:
     """A row per band out of a wide row: facts of the observation, classes, statistics."""
     start = _FACTS + len(CLASSES)
     hist = _hist(observation[_FACTS:start])
     flags, valid = observation.flags, min(observation.valid or 0.0, 1.0)
     fitness = observation.px, valid, flags, *masked_shares(flags)
-    for _, jrc_name in bands:
+    for band in bands:
         count, *values = observation[start : start + len(STATISTICS)]
         start += len(STATISTICS)
         if count is not None:
             statistics = [_finite(value) for value in values]
             date_part, reference = observation.date_part, observation.reference
-            yield (date_part, jrc_name, int(count), *statistics, hist, reference, *fitness)
+            yield (date_part, band.jrc_name, int(count), *statistics, hist, reference, *fitness)
 
 
 def _hist(classes: Sequence[int | None]) -> dict[str, int] | None:

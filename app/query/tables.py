@@ -184,24 +184,17 @@ def _groups(batches: Any) -> Generator[list[pa.RecordBatch], None, None]:
         yield group
 
 
-class _OutputBuffer(io.RawIOBase):
+class _OutputBuffer(io.BytesIO):
     """A file in memory whose content can be drained while it is written."""
 
-    def __init__(self) -> None:
-        self._content = bytearray()
-        self._drained = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, piece: Any) -> int:
-        self._content += piece
-        return len(piece)
+    _drained = 0
 
     def tell(self) -> int:
-        return self._drained + len(self._content)
+        return self._drained + super().tell()
 
     def drain(self) -> bytes:
-        piece, self._content = bytes(self._content), bytearray()
+        piece = self.getvalue()
         self._drained += len(piece)
+        self.seek(0)
+        self.truncate()
         return piece

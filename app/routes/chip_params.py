@@ -1,6 +1,6 @@
 """Parameters of chips and backgrounds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, ClassVar
 
@@ -16,45 +16,34 @@ MAX_BATCH = 36
 
 MIN_SIZE_M, MAX_SIZE_M = 20, 5120
 
-_WORD = f"({'|'.join(WORDS)})"
-_OLD_WORD = f"({'|'.join([*WORDS, *OLD_WORDS])})"
 
-
-def _read_bands(
-    most: int, old: Mapping[str, str] = MappingProxyType({})
-) -> Callable[[str], tuple[str, ...]]:
+def _read_bands(most: int, old: Mapping[str, str] = MappingProxyType({})) -> BeforeValidator:
     """A reader of band names joined by _, one or as many as are accepted; old names are renamed."""
 
-    def read(text: str) -> tuple[str, ...]:
+    def read(text: str) -> str | tuple[str, ...]:
         words = tuple(old.get(word.upper(), word) for word in text.split("_"))
         if len(words) not in {1, most}:
             raise ValueError(f"is not {'one band' if most == 1 else f'one or {most} bands'}")
         band_set(words, None)
-        return words
+        return words[0] if most == 1 else words
 
-    return read
-
-
-def _level(*names: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "enum": list(names)})
+    word = f"({'|'.join([*WORDS, *old])})"
+    more = "" if most == 1 else f"({f'_{word}' * (most - 1)})?"
+    return text_reader(read, pattern=f"^{word}{more}$")
 
 
-Band = Annotated[str, text_reader(lambda text: _read_bands(1)(text)[0], pattern=f"^{_WORD}$")]
-Composite = Annotated[
-    tuple[str, ...], text_reader(_read_bands(3), pattern=f"^{_WORD}(_{_WORD}_{_WORD})?$")
-]
-OldBand = Annotated[
-    str,
-    text_reader(lambda text: _read_bands(1, OLD_WORDS)(text)[0], pattern=f"^{_OLD_WORD}$"),
-]
-OldComposite = Annotated[
-    tuple[str, ...],
-    text_reader(_read_bands(3, OLD_WORDS), pattern=f"^{_OLD_WORD}(_{_OLD_WORD}_{_OLD_WORD})?$"),
-]
-Level = Annotated[str, BeforeValidator(parse_level), _level(*LEVELS)]
-RadarLevel = Annotated[
-    str, BeforeValidator(parse_level), _level(*(name for name in LEVELS if "CARD" in name))
-]
+def _level(*names: str) -> BeforeValidator:
+    """A reader of product levels; the documentation has some of them."""
+    documented = Annotated[str, WithJsonSchema({"type": "string", "enum": list(names)})]
+    return BeforeValidator(parse_level, json_schema_input_type=documented)
+
+
+Band = Annotated[str, _read_bands(1)]
+Composite = Annotated[tuple[str, ...], _read_bands(3)]
+OldBand = Annotated[str, _read_bands(1, OLD_WORDS)]
+OldComposite = Annotated[tuple[str, ...], _read_bands(3, OLD_WORDS)]
+Level = Annotated[str, _level(*LEVELS)]
+RadarLevel = Annotated[str, _level(*(name for name in LEVELS if "CARD" in name))]
 LutText = Annotated[Lut, PlainValidator(Lut.parse, json_schema_input_type=str)]
 
 
@@ -236,6 +225,16 @@ class BackgroundParcelParams(BackgroundParams, OutlineParams):
     """A background around a parcel."""
 
 
+_FileName = Annotated[
+    str,
+    Field(
+        pattern="^[0-9A-Za-z_.-]{1,250}$",
+        description="the file's name",
+        examples=["20240514T102601.B08.tif"],
+    ),
+]
+
+
 class TicketParams(Params):
     """The address of an image in three parts."""
 
@@ -244,11 +243,7 @@ class TicketParams(Params):
         description="time of expiry and signature, user, scene and ground",
         examples=["0066f2b8c05d41402abc4b2a76b9719d911017c592,ann,d_17_8.68_47.44_1280.0"],
     )
-    name: str = Field(
-        pattern="^[0-9A-Za-z_.-]{1,250}$",
-        description="the file's name",
-        examples=["20240514T102601.B08.tif"],
-    )
+    name: _FileName
 
 
 class AddressParams(Params):
@@ -269,8 +264,4 @@ class AddressParams(Params):
         description="scene or source, and ground",
         examples=["c_17_8.68_47.44_1280.0"],
     )
-    name: str = Field(
-        pattern="^[0-9A-Za-z_.-]{1,250}$",
-        description="the file's name",
-        examples=["20240514T102601.B08.tif"],
-    )
+    name: _FileName

@@ -1,11 +1,11 @@
 """Routes of chips and backgrounds."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from http import HTTPStatus
 from itertools import product
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import shapely
@@ -17,22 +17,20 @@ from app.chips.bands import BandSet, band_set
 from app.chips.chip_request import BackgroundRequest, ChipRequest, ImageRequest, ParcelKey
 from app.chips.image_jobs import ChipJob, ImageJob
 from app.chips.image_service import ImageService
-from app.chips.rendering import Lut, safe_filename
+from app.chips.rendering import Lut
 from app.chips.scenes import Acquisition, ChipScene
 from app.chips.signed_urls import PREFIX, TICKET_PREFIX, UrlHolder
 from app.chips.window import ChipWindow
 from app.http.byte_ranges import byte_range
 from app.http.errors import ForbiddenError, ParameterError
-from app.http.parameters import ParamsT
 from app.http.response import HTML, JSON, PNG, TEXT, TIFF, Response, json_response
 from app.pages import gallery
 from app.pages.gallery import GalleryImage
-from app.query.campaigns import find_campaign
-from app.query.parcels import ParcelOutline, fetch_outline, outline_by_key
+from app.query.parcels import fetch_outline, outline_by_key
 from app.routes import chip_params
-from app.routes.params import PointParams
+from app.routes.params import PointParams, campaign_of
 from app.routes.response_docs import CHIP_LIST, ResponseDoc
-from app.routes.route import Access, AppResource, Lane, RequestContext, Route
+from app.routes.route import Access, AppResource, Lane, RequestContext, Route, make_route
 from store import db
 from store.errors import NotFoundError
 
@@ -52,24 +50,15 @@ class _Target:
         lon: degrees, rounded to a centimetre, so that near points share cached images.
         lat: the same.
         aoi: of the parcel; '' for a point.
-        outline: of the parcel, to be drawn; None without.
+        key: of the parcel whose outline is drawn, if any.
+        polygons: of that outline.
     """
 
     lon: float
     lat: float
     aoi: str = ""
-    outline: ParcelOutline | None = None
-
-    @property
-    def key(self) -> ParcelKey | None:
-        """The key of the outline."""
-        outline = self.outline
-        return ParcelKey(outline.campaign_id, outline.pid) if outline else None
-
-    @property
-    def polygons(self) -> shapely.Geometry | None:
-        """The polygons of the outline."""
-        return self.outline.polygons if self.outline else None
+    key: ParcelKey | None = None
+    polygons: shapely.Geometry | None = None
 
 
 def _target(context: RequestContext[Any], *, drawn: bool = True) -> _Target:
@@ -82,12 +71,13 @@ def _target(context: RequestContext[Any], *, drawn: bool = True) -> _Target:
     params = context.params
     if isinstance(params, PointParams):
         return _Target(round(params.lon, 7), round(params.lat, 7))
-    with context.connection() as conn:
-        campaign = find_campaign(conn, context.user, params.aoi, params.year, params.ptype)
+    with campaign_of(context) as (conn, campaign):
         outline = fetch_outline(conn, campaign, params.pid)
     lon, lat = round(outline.lon, 7), round(outline.lat, 7)
-    is_drawn = drawn and getattr(params, "outline", False)
-    return _Target(lon, lat, campaign.aoi, outline if is_drawn else None)
+    if not (drawn and getattr(params, "outline", False)):
+        return _Target(lon, lat, campaign.aoi)
+    key = ParcelKey(outline.campaign_id, outline.pid)
+    return _Target(lon, lat, campaign.aoi, key, outline.polygons)
 
 
 def _window(context: RequestContext[Any], target: _Target) -> ChipWindow:
@@ -103,12 +93,12 @@ def _band_set(words: tuple[str, ...], level: str | None) -> BandSet:
 
 def _acquisitions(
     context: RequestContext[Any],
-    window: ChipWindow,
+    target: _Target,
     bands: BandSet,
     days: tuple[date, date],
     most: int | None,
 ) -> list[Acquisition]:
-    """The acquisitions that show a window on some days.
+    """The acquisitions that show a target's window on some days.
 
     Raises:
         ParameterError: there are more than `most`, or the days are in the wrong order.
@@ -117,7 +107,7 @@ def _acquisitions(
     if start > end:
         raise ParameterError(f"the first day, {start}, comes after the last, {end}")
     with context.connection() as conn:
-        acquisitions = scenes.find_acquisitions(conn, window, bands, start, end)
+        acquisitions = scenes.find_acquisitions(conn, _window(context, target), bands, start, end)
     if most is not None and len(acquisitions) > most:
         raise ParameterError(
             f"{len(acquisitions)} acquisitions from {start} to {end} show this place, and a "
@@ -138,7 +128,27 @@ def _choose(context: RequestContext[Any], choices: Iterable[Sequence[_JobT]]) ->
         open_choices = {
             n: jobs[1:] for n, jobs in open_choices.items() if n not in chosen and len(jobs) > 1
         }
-    return [job for _, job in sorted(chosen.items(), key=itemgetter(0))]
+    return [chosen[n] for n in sorted(chosen)]
+
+
+def _choose_chips(
+    context: RequestContext[Any],
+    target: _Target,
+    acquisitions: Iterable[Acquisition],
+    band_sets: Iterable[tuple[str, ...]],
+    lut: Lut | None = None,
+) -> list[ChipJob]:
+    """Chips of each set of bands of each acquisition, of the best scene that shows something."""
+    window = _window(context, target)
+    delivered = getattr(context.params, "delivered", False)
+
+    def job(scene: ChipScene, bands: tuple[str, ...]) -> ChipJob:
+        label = scene.file_label
+        request = ChipRequest(scene.obsid, window, bands, lut, target.key, label, delivered)
+        return ChipJob(request, scene, target.polygons)
+
+    chips = product(acquisitions, band_sets)
+    return _choose(context, [[job(scene, bands) for scene in each] for each, bands in chips])
 
 
 def _sign(context: RequestContext[Any], target: _Target, job: ImageJob, label: str) -> GalleryImage:
@@ -164,29 +174,14 @@ def _chips(context: RequestContext[Any]) -> Response:
     """Composites as a page, or as a list of addresses."""
     params: chip_params.ChipParams = context.params
     target, days = _target(context), (params.start_date, params.end_date)
-    window = _window(context, target)
     bands = _band_set(params.bands, params.plevel)
-    acquisitions = _acquisitions(context, window, bands, days, _MAX_CHIPS)
-    jobs = _choose(
-        context,
-        [
-            [_composite(scene, window, bands, params.lut, target) for scene in a]
-            for a in acquisitions
-        ],
-    )
+    acquisitions = _acquisitions(context, target, bands, days, _MAX_CHIPS)
+    jobs = _choose_chips(context, target, acquisitions, [bands.names], params.lut)
     images = [_sign(context, target, job, job.scene.label) for job in jobs]
     if _wants_json(context):
         return _list(images)
     title = f"{'_'.join(bands.names)}, {days[0]} to {days[1]}"
     return _gallery(title, images, _ATTRIBUTION)
-
-
-def _composite(
-    scene: ChipScene, window: ChipWindow, bands: BandSet, lut: Lut, target: _Target
-) -> ChipJob:
-    label = safe_filename(scene.reference)
-    request = ChipRequest(scene.obsid, window, bands.names, lut, target.key, label)
-    return ChipJob(request, scene, target.polygons)
 
 
 def _wants_json(context: RequestContext[Any]) -> bool:
@@ -195,38 +190,17 @@ def _wants_json(context: RequestContext[Any]) -> bool:
     return (context.params.format or preferred) == "json"
 
 
-def _raw_jobs(
-    context: RequestContext[Any],
-    acquisitions: Iterable[Acquisition],
-    window: ChipWindow,
-    bands: Iterable[str],
-) -> list[list[ChipJob]]:
-    """GeoTIFFs of each band of each acquisition; of its scenes the best first."""
-    delivered = getattr(context.params, "delivered", False)
-
-    def job(scene: ChipScene, band: str) -> ChipJob:
-        label = safe_filename(scene.reference)
-        request = ChipRequest(scene.obsid, window, (band,), label=label, delivered=delivered)
-        return ChipJob(request, scene)
-
-    return [
-        [job(scene, band) for scene in acquisition]
-        for acquisition, band in product(acquisitions, bands)
-    ]
-
-
 def _raw_chips(context: RequestContext[Any]) -> Response:
     """GeoTIFFs of a band, or the names of their products."""
     params: chip_params.RawChipParams = context.params
     target = _target(context)
-    window = _window(context, target)
     bands = _band_set((params.band,), params.plevel)
     days = params.start_date, params.end_date
     most = None if params.onlylist else _MAX_CHIPS
-    acquisitions = _acquisitions(context, window, bands, days, most)
+    acquisitions = _acquisitions(context, target, bands, days, most)
     if params.onlylist:
         return _list([GalleryImage(best.label, best.reference) for best, *_ in acquisitions])
-    jobs = _choose(context, _raw_jobs(context, acquisitions, window, bands.names))
+    jobs = _choose_chips(context, target, acquisitions, [bands.names])
     return _list([_sign(context, target, job, job.scene.label) for job in jobs])
 
 
@@ -253,8 +227,7 @@ def _raw_radar_batch(context: RequestContext[chip_params.RadarBatchParams]) -> R
         raise ParameterError("dates: needs two days, the first and the last")
     bands = _band_set(("VV", "VH"), params.plevel)
     first, last = params.dates
-    window = _window(context, target)
-    acquisitions = _acquisitions(context, window, bands, (first, last), chip_params.MAX_BATCH)
+    acquisitions = _acquisitions(context, target, bands, (first, last), chip_params.MAX_BATCH)
     return _batch(context, target, acquisitions, bands.names)
 
 
@@ -264,7 +237,7 @@ def _batch(
     acquisitions: Sequence[Acquisition],
     bands: Sequence[str],
 ) -> Response:
-    jobs = _choose(context, _raw_jobs(context, acquisitions, _window(context, target), bands))
+    jobs = _choose_chips(context, target, acquisitions, [(band,) for band in bands])
     return _list([_sign(context, target, j, f"{j.scene.label}_{j.request.bands[0]}") for j in jobs])
 
 
@@ -288,23 +261,10 @@ def _background(context: RequestContext[Any]) -> Response:
 
 def _image(context: RequestContext[chip_params.AddressParams]) -> Response:
     """An image by its address, as long as the address's user has the right to it."""
-    params = context.params
-    return _signed_image(context, params.proof, params.holder, params.subject, params.name)
-
-
-def _image_by_ticket(context: RequestContext[chip_params.TicketParams]) -> Response:
-    """The same by an address in three parts."""
-    proof, holder, subject = context.params.ticket.split(",")
-    return _signed_image(context, proof, holder, subject, context.params.name)
-
-
-def _signed_image(
-    context: RequestContext[Any], proof: str, holder_text: str, subject: str, name: str
-) -> Response:
-    service = context.resource(ImageService)
-    request = chip_request.parse_path(f"{subject}/{name}")
-    holder = UrlHolder.parse(holder_text)
-    left_s = service.urls.verify(proof, holder, request)
+    params, service = context.params, context.resource(ImageService)
+    request = chip_request.parse_path(f"{params.subject}/{params.name}")
+    holder = UrlHolder.parse(params.holder)
+    left_s = service.urls.verify(params.proof, holder, request)
     with context.connection() as conn:
         if not users.has_right(conn, holder.user_id, holder.aoi):
             raise ForbiddenError("the user of this address has no right to it any more")
@@ -314,10 +274,19 @@ def _signed_image(
         raise NotFoundError("there is nothing to see there any more")
     headers = {
         "Cache-Control": f"private, max-age={left_s}, immutable",
-        "Content-Disposition": f"inline; filename={name}",
+        "Content-Disposition": f"inline; filename={params.name}",
     }
     media_type = PNG if request.form == "png" else TIFF
     return byte_range(context.request, Response(HTTPStatus.OK, image, media_type, headers))
+
+
+def _image_by_ticket(context: RequestContext[Any]) -> Response:
+    """The same by an address in three parts."""
+    proof, holder, subject = context.params.ticket.split(",")
+    params = chip_params.AddressParams(
+        proof=proof, holder=holder, subject=subject, name=context.params.name
+    )
+    return _image(replace(context, params=params))
 
 
 def _job(conn: db.Connection, service: ImageService, request: ImageRequest) -> ImageJob:
@@ -333,19 +302,6 @@ def _job(conn: db.Connection, service: ImageService, request: ImageRequest) -> I
     return ChipJob(request, scenes.scene_by_obsid(conn, request.obsid), polygons)
 
 
-def _route(
-    name: str,
-    summary: str,
-    params: type[ParamsT],
-    handler: Callable[[RequestContext[ParamsT]], Response],
-    *responses: ResponseDoc,
-    method: str = "GET",
-) -> Route[ParamsT]:
-    path = f"/query/{name}"
-    options: dict[str, Any] = {"responses": responses, "tag": "images", "lane": Lane.IMAGE}
-    return Route(path, summary, params, handler, method, **options)
-
-
 _TEXT = {"type": "string"}
 _IMAGE = tuple(
     ResponseDoc(form, description=f"the image{part}", status=status)
@@ -357,58 +313,51 @@ _ADDRESS = ResponseDoc(
     "text/plain", _TEXT, description="the image's address, when iformat is tif or raw is given"
 )
 
+_route = partial(make_route, tag="images", lane=Lane.IMAGE)
+
 ROUTES: tuple[Route[Any], ...] = (
     _route(
-        "chipsByLocation", "Composites of the scenes that show a point",
+        "/query/chipsByLocation", "Composites of the scenes that show a point",
         chip_params.ChipPointParams, _chips, _PAGE, CHIP_LIST,
     ),
     _route(
-        "chipsByParcelID", "Composites of the scenes that show a parcel",
+        "/query/chipsByParcelID", "Composites of the scenes that show a parcel",
         chip_params.ChipParcelParams, _chips, _PAGE, CHIP_LIST,
     ),
     _route(
-        "rawChipByLocation", "A band as GeoTIFFs, of the scenes that show a point",
+        "/query/rawChipByLocation", "A band as GeoTIFFs, of the scenes that show a point",
         chip_params.RawChipPointParams, _raw_chips, CHIP_LIST,
     ),
     _route(
-        "rawChipByParcelID", "A band as GeoTIFFs, of the scenes that show a parcel",
+        "/query/rawChipByParcelID", "A band as GeoTIFFs, of the scenes that show a parcel",
         chip_params.RawChipParcelParams, _raw_chips, CHIP_LIST,
     ),
     _route(
-        "rawChipsBatch", "Bands of Sentinel-2 products around a point, as GeoTIFFs",
+        "/query/rawChipsBatch", "Bands of Sentinel-2 products around a point, as GeoTIFFs",
         chip_params.BatchParams, _raw_batch, CHIP_LIST, method="POST",
     ),
     _route(
-        "rawS1ChipsBatch", "VV and VH of the Sentinel-1 scenes that show a point, as GeoTIFFs",
+        "/query/rawS1ChipsBatch",
+        "VV and VH of the Sentinel-1 scenes that show a point, as GeoTIFFs",
         chip_params.RadarBatchParams, _raw_radar_batch, CHIP_LIST, method="POST",
     ),
     _route(
-        "backgroundByLocation", "An image of the ground around a point",
+        "/query/backgroundByLocation", "An image of the ground around a point",
         chip_params.BackgroundPointParams, _background, _PAGE, _ADDRESS,
     ),
     _route(
-        "backgroundByParcelID", "An image of the ground around a parcel",
+        "/query/backgroundByParcelID", "An image of the ground around a parcel",
         chip_params.BackgroundParcelParams, _background, _PAGE, _ADDRESS,
     ),
-    Route(
+    _route(
         f"{PREFIX}/{{proof}}/{{holder}}/{{subject}}/{{name}}",
         "An image by its signed address; needs no credentials",
-        chip_params.AddressParams,
-        _image,
-        access=Access.PUBLIC,
-        responses=_IMAGE,
-        tag="images",
-        lane=Lane.IMAGE,
+        chip_params.AddressParams, _image, *_IMAGE, access=Access.PUBLIC,
     ),
-    Route(
+    _route(
         f"{TICKET_PREFIX}/{{ticket}}/{{name}}",
         "The same by an address in the three parts that the JRC's scripts expect",
-        chip_params.TicketParams,
-        _image_by_ticket,
-        access=Access.PUBLIC,
-        responses=_IMAGE,
-        tag="images",
-        lane=Lane.IMAGE,
+        chip_params.TicketParams, _image_by_ticket, *_IMAGE, access=Access.PUBLIC,
     ),
 )  # fmt: skip
 """Routes of images."""

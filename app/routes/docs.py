@@ -11,7 +11,7 @@ from app.http.response import JSON, Response
 from app.pages.site import BuiltPages
 from app.routes.openapi import document
 from app.routes.response_docs import ResponseDoc
-from app.routes.route import API_HEADERS, Access, Route
+from app.routes.route import API_HEADERS, Access, Route, make_route
 
 _PAGE_HEADERS = {
     **API_HEADERS,
@@ -26,17 +26,17 @@ def with_docs(routes: Sequence[Route[Any]]) -> tuple[Route[Any], ...]:
     openapi: list[bytes] = []
     every = (
         *routes,
-        Route(
+        make_route(
             "/openapi.json", "This document", Params,
             lambda _: Response(HTTPStatus.OK, openapi[0]),
+            ResponseDoc(JSON, {"type": "object"}, {"openapi": "3.1.0"}),
             access=Access.PUBLIC, logged=False, tag="docs",
-            responses=(ResponseDoc(JSON, {"type": "object"}, {"openapi": "3.1.0"}),),
         ),
-        Route(
+        make_route(
             "/docs", "Swagger UI: this document to read and to try", Params,
             lambda context: context.resource(BuiltPages).serve("docs.html", context.request),
+            ResponseDoc("text/html", {"type": "string"}),
             access=Access.PAGE, headers=_PAGE_HEADERS, tag="docs",
-            responses=(ResponseDoc("text/html", {"type": "string"}),),
         ),
     )  # fmt: skip
     openapi.append(json.dumps(document(every, version("cbm-appliance"))).encode())

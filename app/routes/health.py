@@ -4,13 +4,15 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST
+
 from app.http import metrics
 from app.http.errors import ForbiddenError
 from app.http.parameters import Params
 from app.http.response import JSON, Response, json_response
 from app.query.queue_metrics import QueueMetrics
 from app.routes.response_docs import ResponseDoc
-from app.routes.route import Access, AppResource, Lane, RequestContext, Route
+from app.routes.route import Access, AppResource, Lane, RequestContext, Route, make_route
 from store import db
 
 
@@ -28,7 +30,7 @@ def _metrics(context: RequestContext[Params]) -> Response:
     if not context.resource(metrics.MetricsAccess).admits(context.request):
         raise ForbiddenError("metrics are for this host itself, or for the token that is set")
     exposition = metrics.exposition(QueueMetrics(context.pool))
-    return Response(HTTPStatus.OK, exposition, metrics.CONTENT_TYPE)
+    return Response(HTTPStatus.OK, exposition, CONTENT_TYPE_LATEST)
 
 
 def _status_doc(word: str) -> ResponseDoc:
@@ -36,21 +38,18 @@ def _status_doc(word: str) -> ResponseDoc:
     return ResponseDoc(JSON, schema, {"status": word})
 
 
-_public = partial(Route[Any], access=Access.PUBLIC, logged=False, tag="health")
+_public = partial(make_route, access=Access.PUBLIC, logged=False, tag="health")
 
 ROUTES: tuple[Route[Any], ...] = (
     _public(
-        "/healthz", "Whether the process answers at all", Params, _alive,
-        responses=(_status_doc("alive"),), rate_limited=False, lane=Lane.HEALTH,
+        "/healthz", "Whether the process answers at all", Params, _alive, _status_doc("alive"),
+        rate_limited=False, lane=Lane.HEALTH,
     ),
-    _public(
-        "/readyz", "Whether the database can be read", Params, _ready,
-        responses=(_status_doc("ready"),),
-    ),
+    _public("/readyz", "Whether the database can be read", Params, _ready, _status_doc("ready")),
     _public(
         "/metrics", "Prometheus metrics: requests, connections, the queue of extraction", Params,
-        _metrics, rate_limited=False,
-        responses=(ResponseDoc("text/plain", {"type": "string"}, "cbm_database_up 1.0"),),
+        _metrics, ResponseDoc("text/plain", {"type": "string"}, "cbm_database_up 1.0"),
+        rate_limited=False,
     ),
 )  # fmt: skip
 """Liveness, readiness and metrics."""

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, create_model
 
 from app.chips.bands import OLD_WORDS
-from app.http.parameters import Text
+from app.http.parameters import Params, Text
 from app.http.response import JSON, Response
 from app.query.campaigns import NoCampaignError
 from app.routes import chip_params, chips, query
@@ -23,10 +23,8 @@ from store.errors import NotFoundError
 
 PREFIX = "/jrc"
 
-_EVERY_BAND = AliasChoices("band", "bands")
 
-
-class _SizeParams(chip_params.SizeParams):
+class _Size(chip_params.SizeParams):
     tickets: ClassVar[bool] = True
 
     chipsize: float = Field(
@@ -38,13 +36,13 @@ class _SizeParams(chip_params.SizeParams):
     )
 
 
-class _DeliveredParams(chip_params.OffsetParams, _SizeParams):
+class _DeliveredSize(chip_params.OffsetParams, _Size):
     offset: Annotated[str, chip_params.OffsetForm] = Field(
         "delivered", description="delivered: the file's own values and dtype; applied: with offset"
     )
 
 
-class _CompositeParams(_SizeParams):
+class _Composite(_Size):
     bands: OldComposite = Field(
         "B08_B04_B03",
         validate_default=True,
@@ -53,31 +51,15 @@ class _CompositeParams(_SizeParams):
     )
 
 
-class _RawChipParams(_DeliveredParams):
+class _RawChip(_DeliveredSize):
     band: OldBand = Field(
-        validation_alias=_EVERY_BAND,
+        validation_alias=AliasChoices("band", "bands"),
         description="one band; B4 is B04, SC is SCL",
         examples=["B04"],
     )
 
 
-class _ChipPointParams(_CompositeParams, chip_params.ChipPointParams):
-    pass
-
-
-class _ChipParcelParams(_CompositeParams, chip_params.ChipParcelParams):
-    pass
-
-
-class _RawChipPointParams(_RawChipParams, chip_params.RawChipPointParams):
-    pass
-
-
-class _RawChipParcelParams(_RawChipParams, chip_params.RawChipParcelParams):
-    pass
-
-
-class _BatchParams(_DeliveredParams, chip_params.BatchParams):
+class _Batch(_DeliveredSize):
     tiles: tuple[Text, ...] = Field(
         (), max_length=MAX_BATCH, description="names of Sentinel-2 products", examples=[["S2A"]]
     )
@@ -86,11 +68,7 @@ class _BatchParams(_DeliveredParams, chip_params.BatchParams):
     )
 
 
-class _RadarBatchParams(_SizeParams, chip_params.RadarBatchParams):
-    pass
-
-
-class _BackgroundParams(chip_params.BackgroundParams):
+class _Background(chip_params.BackgroundParams):
     default_names: ClassVar[frozenset[str]] = frozenset({"google", "bing", "esri", "ags", "osm"})
 
     tms: Text = Field(
@@ -100,15 +78,7 @@ class _BackgroundParams(chip_params.BackgroundParams):
     )
 
 
-class _BackgroundPointParams(_BackgroundParams, chip_params.BackgroundPointParams):
-    pass
-
-
-class _BackgroundParcelParams(_BackgroundParams, chip_params.BackgroundParcelParams):
-    pass
-
-
-class _SeriesParams(SeriesParams):
+class _Series(Params):
     band: Annotated[Text, BeforeValidator(lambda text: OLD_WORDS.get(text, text))] | None = Field(
         None,
         description="one band, such as B08 or VVb; B8 is B08, VV is VVb or VVc",
@@ -116,17 +86,18 @@ class _SeriesParams(SeriesParams):
     )
 
 
-_PARAMS: Mapping[str, type[Any]] = {
-    "chipsByLocation": _ChipPointParams,
-    "chipsByParcelID": _ChipParcelParams,
-    "rawChipByLocation": _RawChipPointParams,
-    "rawChipByParcelID": _RawChipParcelParams,
-    "rawChipsBatch": _BatchParams,
-    "rawS1ChipsBatch": _RadarBatchParams,
-    "backgroundByLocation": _BackgroundPointParams,
-    "backgroundByParcelID": _BackgroundParcelParams,
-    "parcelTimeSeries": _SeriesParams,
+_PARAMS: Mapping[str, type[Params]] = {
+    "chipsByLocation": _Composite,
+    "chipsByParcelID": _Composite,
+    "rawChipByLocation": _RawChip,
+    "rawChipByParcelID": _RawChip,
+    "rawChipsBatch": _Batch,
+    "rawS1ChipsBatch": _Size,
+    "backgroundByLocation": _Background,
+    "backgroundByParcelID": _Background,
+    "parcelTimeSeries": _Series,
 }
+"""The parameters that are others here than those of our own route of the name."""
 
 _OLD_NAMES = {
     "parcelById": "parcelByID",
@@ -172,12 +143,15 @@ def _empty(route: Route[Any]) -> dict[str, list[Any]] | None:
 
 def _jrc_route(route: Route[Any], name: str) -> Route[Any]:
     known = _OLD_NAMES.get(name, name)
+    params = route.params
+    if known in _PARAMS:
+        params = create_model(f"Jrc{params.__name__}", __base__=(_PARAMS[known], params))
     if known == "parcelTimeSeries":
         route = replace(route, handler=_time_series)
     return replace(
         route,
         path=f"{PREFIX}/query/{name}",
-        params=_PARAMS.get(known, route.params),
+        params=params,
         handler=lambda context: _handle(route, context),
         tag="jrc",
     )

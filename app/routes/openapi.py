@@ -50,8 +50,6 @@ _SECURITY = {
     "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
 }
 
-_FLAGS = {True: "True", False: "False"}
-
 _INTERNAL = frozenset({"default", "examples", "description", "allowEmptyValue"})
 """Parts of a parameter's schema that the document has elsewhere, or not at all."""
 
@@ -97,12 +95,10 @@ def example(schema: Mapping[str, Any]) -> Any:
 def _operation(route: Route[Any]) -> dict[str, Any]:
     model: type[Params] = route.params
     in_body = route.method == "POST"
-    names = {
-        param_names(name, field)[0]: param_names(name, field)[1:]
-        for name, field in model.model_fields.items()
-    }
+    names = [param_names(name, field) for name, field in model.model_fields.items()]
+    aliases = {name: others for name, *others in names}
     schemas = {
-        name: {**schema, "description": _description(schema, names[name])}
+        name: {**schema, "description": _description(schema, aliases[name])}
         for name, schema in param_schemas(model).items()
     }
     described = [name for name in schemas if not in_body or name in route.path_params]
@@ -154,7 +150,7 @@ def _default(schema: Mapping[str, Any]) -> Any:
     """The default as a request writes it; None without."""
     default = schema.get("default")
     if isinstance(default, bool):
-        return _FLAGS[default] if "enum" in schema else None
+        return str(default) if "enum" in schema else None
     return None if default == "" else default
 
 

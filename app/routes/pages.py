@@ -1,6 +1,6 @@
 """Routes of the pages, and of the files and data that they load."""
 
-from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from app.chips.backgrounds import BackgroundJob
 from app.chips.chip_request import BackgroundRequest
 from app.chips.image_service import ImageService
 from app.http.errors import TooManyError, UnauthenticatedError
-from app.http.parameters import Params, ParamsT, Text, Whole
+from app.http.parameters import Params, Text, Whole
 from app.http.response import (
     FORM,
     HTML,
@@ -28,11 +28,11 @@ from app.pages.guide import GuidePages
 from app.pages.login import render_login, safe_onward
 from app.pages.site import HEADERS, BuiltPages
 from app.query import progress
-from app.query.campaigns import fetch_campaigns, find_campaign
+from app.query.campaigns import fetch_campaigns
 from app.query.tiles import MAX_ZOOM, MIN_ZOOM, TileAddress, fetch_etag, fetch_tile
-from app.routes.params import CampaignParams
+from app.routes.params import CampaignParams, campaign_of
 from app.routes.response_docs import ResponseDoc
-from app.routes.route import LOGIN, Access, AppResource, Lane, RequestContext, Route
+from app.routes.route import LOGIN, Access, AppResource, Lane, RequestContext, Route, make_route
 from store import listings
 from store.errors import NotFoundError
 from store.kinds import CLEAR_CLASSES, CLEAR_SHARE, KINDS
@@ -103,11 +103,9 @@ class _ParcelTileParams(_TilePositionParams, CampaignParams):
     z: Whole = Field(ge=MIN_ZOOM, le=MAX_ZOOM, description="zoom", examples=[13])
 
 
-def _login_page(context: RequestContext[_NextParams]) -> Response:
-    return _login_response(context, HTTPStatus.OK, "")
-
-
-def _login_response(context: RequestContext[Any], status: HTTPStatus, message: str) -> Response:
+def _login_page(
+    context: RequestContext[Any], status: HTTPStatus = HTTPStatus.OK, message: str = ""
+) -> Response:
     body = render_login(context.resource(BuiltPages), context.params.next, message)
     return Response(status, body, HTML, {"Cache-Control": "no-store"})
 
@@ -123,10 +121,10 @@ def _log_in(context: RequestContext[_LoginParams]) -> Response:
             cookie = context.resource(Sessions).begin(conn, user, request)
     except UnauthenticatedError:
         message = "The name or the password is wrong."
-        return _login_response(context, HTTPStatus.UNAUTHORIZED, message)
+        return _login_page(context, HTTPStatus.UNAUTHORIZED, message)
     except TooManyError as error:
         message = f"Too many attempts. Try again in {error.retry_after_s} seconds."
-        return _login_response(context, HTTPStatus.TOO_MANY_REQUESTS, message)
+        return _login_page(context, HTTPStatus.TOO_MANY_REQUESTS, message)
     return redirect(safe_onward(params.next), cookie)
 
 
@@ -158,8 +156,7 @@ def _guide_file(context: RequestContext[_GuideParams]) -> Response:
 def _tile(context: RequestContext[_ParcelTileParams]) -> Response:
     params = context.params
     tile = TileAddress(params.z, params.x, params.y)
-    with context.connection() as conn:
-        campaign = find_campaign(conn, context.user, params.aoi, params.year, params.ptype)
+    with campaign_of(context) as (conn, campaign):
         etag = fetch_etag(conn, campaign, tile) if tile.exists else None
         if etag is None:
             return Response(HTTPStatus.NO_CONTENT, b"", _MVT)
@@ -214,22 +211,12 @@ def _progress(context: RequestContext[Params]) -> Response:
 
 
 def _completeness(context: RequestContext[CampaignParams]) -> Response:
-    params = context.params
-    with context.connection() as conn:
-        campaign = find_campaign(conn, context.user, params.aoi, params.year, params.ptype)
+    with campaign_of(context) as (conn, campaign):
         rows = listings.gaps_by_month(conn, campaign.id)
     return json_response({"gaps": listings.GAPS, "rows": [row._asdict() for row in rows]})
 
 
-def _route(
-    path: str,
-    summary: str,
-    params: type[ParamsT],
-    handler: Callable[[RequestContext[ParamsT]], Response],
-    *responses: ResponseDoc,
-    **options: Any,
-) -> Route[ParamsT]:
-    return Route(path, summary, params, handler, responses=responses, tag="pages", **options)
+_route = partial(make_route, tag="pages")
 
 
 def _page(path: str, summary: str, file: str) -> Route[_PageParams]:

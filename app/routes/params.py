@@ -1,8 +1,15 @@
-"""Parameters that several routes share."""
+"""Parameters that several routes share, and the campaign that they name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from pydantic import AliasChoices, Field
 
 from app.http.parameters import AoiCode, Flag, Params, ParcelType, Text, Year
+from app.query.campaigns import CampaignView, find_campaign
+from app.routes.route import RequestContext
+from store import db
 
 
 class CampaignParams(Params):
@@ -11,6 +18,19 @@ class CampaignParams(Params):
     aoi: AoiCode = Field(description="Member State or region", examples=["nl"])
     year: Year = Field(description="year of the declaration", examples=["2024"])
     ptype: ParcelType = Field("", description="parcel type, if a year has several", examples=["g"])
+
+
+@contextmanager
+def campaign_of(context: RequestContext[Any]) -> Iterator[tuple[db.Connection, CampaignView]]:
+    """A connection, and the campaign of the request.
+
+    Raises:
+        NotFoundError: there is none.
+        ForbiddenError: the user has no right to the aoi.
+    """
+    params: CampaignParams = context.params
+    with context.connection() as conn:
+        yield conn, find_campaign(conn, context.user, params.aoi, params.year, params.ptype)
 
 
 class ParcelParams(CampaignParams):

@@ -1,7 +1,5 @@
 """Routes of parcels and their series, with the JRC's names."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -9,11 +7,11 @@ from pydantic import AliasChoices, BeforeValidator, Field
 
 from app.chips.image_service import ImageService
 from app.http.errors import ParameterError
-from app.http.parameters import AoiCode, Day, Flag, Params, ParamsT, Text, Whole, choice_of
+from app.http.parameters import AoiCode, Day, Flag, Params, Text, Whole, choice_of
 from app.http.response import Response, file_response, json_response
 from app.query import parcels, tables
 from app.query.bulk import stream_scene_signatures, stream_series
-from app.query.campaigns import CampaignView, campaigns_of_aoi, fetch_campaigns, find_campaign
+from app.query.campaigns import CampaignView, campaigns_of_aoi, fetch_campaigns
 from app.query.columns import Columns
 from app.query.info import fetch_info
 from app.query.markers import fetch_markers
@@ -22,14 +20,12 @@ from app.query.polygon import PolygonText
 from app.query.series import Selection, scl_series, time_series
 from app.query.weather import fetch_weather
 from app.routes import response_docs as docs
-from app.routes.params import CampaignParams, GeometryParams, ParcelParams, PointParams
-from app.routes.response_docs import ResponseDoc
-from app.routes.route import Lane, RequestContext, Route
+from app.routes.params import CampaignParams, GeometryParams, ParcelParams, PointParams, campaign_of
+from app.routes.route import Lane, RequestContext, Route, make_route
 from store import db
 from store.kinds import CLEAR_CLASSES, KINDS
 
 _STATISTICS_KINDS = {tstype: kind.name for kind in KINDS.values() for tstype in kind.tstypes}
-_FILES = ("csv", "arrow", "parquet")
 
 
 StatisticsKind = Annotated[str, choice_of(_STATISTICS_KINDS)]
@@ -45,7 +41,7 @@ def _form_field(default: str) -> Any:
     return Field(default, validation_alias=names, description="form of the answer")
 
 
-TableForm = Annotated[str, _form("json", *_FILES)]
+TableForm = Annotated[str, _form("json", *tables.MEDIA_TYPES)]
 StreamForm = Annotated[str, _form("arrow", "parquet", "csv", "json")]
 SignatureForm = Annotated[str, _form("arrow", "parquet", "csv")]
 
@@ -173,29 +169,16 @@ class _InfoParams(Params):
     aoi: AoiCode | None = Field(None, description="only this aoi", examples=["nl"])
 
 
-@contextmanager
-def _campaign(context: RequestContext[Any]) -> Iterator[tuple[db.Connection, CampaignView]]:
-    """A connection, and the campaign of the request.
-
-    Raises:
-        NotFoundError: there is none.
-        ForbiddenError: the user has no right to the aoi.
-    """
-    params: CampaignParams = context.params
-    with context.connection() as conn:
-        yield conn, find_campaign(conn, context.user, params.aoi, params.year, params.ptype)
-
-
 def _parcel_by_id(context: RequestContext[_ParcelAttributesParams]) -> Response:
     params = context.params
-    with _campaign(context) as (conn, campaign):
+    with campaign_of(context) as (conn, campaign):
         table = parcels.parcel_by_id(conn, campaign, params.pid, **_geometry(params))
     return json_response(table)
 
 
 def _parcel_by_location(context: RequestContext[_LocationParams]) -> Response:
     params = context.params
-    with _campaign(context) as (conn, campaign):
+    with campaign_of(context) as (conn, campaign):
         table = parcels.parcel_by_location(
             conn, campaign, params.lon, params.lat, **_geometry(params)
         )
@@ -206,7 +189,7 @@ def _parcels_by_polygon(context: RequestContext[_AreaParams]) -> Response:
     params = context.params
     page = ParcelPage(params.limit, (params.page - 1) * params.limit, params.after)
     options = {"only_ids": params.only_ids, **_geometry(params)}
-    with _campaign(context) as (conn, campaign):
+    with campaign_of(context) as (conn, campaign):
         table, more = parcels.parcels_by_polygon(conn, campaign, params.polygon, page, **options)
     return Response(HTTPStatus.OK, table.json(), headers={"X-Truncated": str(more).lower()})
 
@@ -217,7 +200,7 @@ def _geometry(params: GeometryParams) -> dict[str, bool]:
 
 def _parcel_peers(context: RequestContext[_PeersParams]) -> Response:
     params = context.params
-    with _campaign(context) as (conn, campaign):
+    with campaign_of(context) as (conn, campaign):
         table = parcels.fetch_peers(conn, campaign, params.pid, params.distance, params.max)
     return json_response(table)
 
@@ -234,7 +217,7 @@ def fetch_series(context: RequestContext[SeriesParams]) -> tuple[Columns, str]:
         NotFoundError: there is no such parcel or campaign.
     """
     params = context.params
-    with _campaign(context) as (conn, campaign):
+    with campaign_of(context) as (conn, campaign):
         table = _series(conn, campaign, params)
     return table, f"timeseries_{_parcel_name(campaign, params.pid)}_{params.tstype}"
 
@@ -253,7 +236,7 @@ def _series(conn: db.Connection, campaign: CampaignView, params: SeriesParams) -
 def _many_time_series(context: RequestContext[_ManySeriesParams]) -> Response:
     params, form = context.params, context.params.tsformat
     which = params.pid, params.tstype, params.selection, form, params.band
-    with _campaign(context) as (_, campaign):
+    with campaign_of(context) as (_, campaign):
         rows = stream_series(context.pool, campaign, *which, scl=params.scl, ref=params.ref)
     if form == "json":
         return Response(HTTPStatus.OK, rows)
@@ -267,20 +250,20 @@ def _scene_signatures(context: RequestContext[_SceneSignaturesParams]) -> Respon
         raise ParameterError("scene: one of scene and date has to be given, not both")
     selection = Selection(every=params.all or scene is not None, cloudfree=params.cloudfree)
     form, which = params.tsformat, (params.tstype, scene, day)
-    with _campaign(context) as (_, campaign):
+    with campaign_of(context) as (_, campaign):
         rows = stream_scene_signatures(context.pool, campaign, *which, selection, form)
     return _file(rows, form, f"signatures_{campaign.aoi}{campaign.year}_{scene or day}")
 
 
 def _weather(context: RequestContext[_WeatherParams]) -> Response:
     params = context.params
-    with _campaign(context) as (conn, campaign):
+    with campaign_of(context) as (conn, campaign):
         table = fetch_weather(conn, campaign, params.pid, params.start, params.end)
     return table_response(table, params.tsformat, f"weather_{_parcel_name(campaign, params.pid)}")
 
 
 def _markers(context: RequestContext[ParcelParams]) -> Response:
-    with _campaign(context) as (conn, campaign):
+    with campaign_of(context) as (conn, campaign):
         return json_response(fetch_markers(conn, campaign, context.params.pid))
 
 
@@ -308,63 +291,49 @@ def _info(context: RequestContext[_InfoParams]) -> Response:
         return json_response(fetch_info(conn, campaigns, sources))
 
 
-def _route(
-    name: str,
-    summary: str,
-    params: type[ParamsT],
-    handler: Callable[[RequestContext[ParamsT]], Response],
-    *responses: ResponseDoc,
-    method: str = "GET",
-    lane: Lane = Lane.QUERY,
-) -> Route[ParamsT]:
-    path = f"/query/{name}"
-    return Route(path, summary, params, handler, method, responses=responses, lane=lane)
-
-
-_FILE_DOCS = docs.file_docs(*_FILES)
-
 ROUTES: tuple[Route[Any], ...] = (
-    _route(
-        "parcelByID", "Attributes of the parcel with an id",
+    make_route(
+        "/query/parcelByID", "Attributes of the parcel with an id",
         _ParcelAttributesParams, _parcel_by_id, docs.PARCELS,
     ),
-    _route(
-        "parcelByLocation", "Attributes of the parcels at a point",
+    make_route(
+        "/query/parcelByLocation", "Attributes of the parcels at a point",
         _LocationParams, _parcel_by_location, docs.PARCELS,
     ),
-    _route(
-        "parcelsByPolygon",
+    make_route(
+        "/query/parcelsByPolygon",
         "The parcels that meet an area; header X-Truncated says whether there are more",
         _AreaParams, _parcels_by_polygon, docs.PARCEL_IDS, lane=Lane.STREAM,
     ),
-    _route(
-        "parcelsByPolygon", "The parcels that meet an area too long for an address",
+    make_route(
+        "/query/parcelsByPolygon", "The parcels that meet an area too long for an address",
         _AreaParams, _parcels_by_polygon, docs.PARCEL_IDS, method="POST", lane=Lane.STREAM,
     ),
-    _route(
-        "parcelPeers", "Parcels of the same crop around a parcel, nearest first",
+    make_route(
+        "/query/parcelPeers", "Parcels of the same crop around a parcel, nearest first",
         _PeersParams, _parcel_peers, docs.PEERS,
     ),
-    _route(
-        "parcelTimeSeries", "Statistics of a parcel's pixels, by observation and band",
-        SeriesParams, _parcel_time_series, docs.SERIES, *_FILE_DOCS,
+    make_route(
+        "/query/parcelTimeSeries", "Statistics of a parcel's pixels, by observation and band",
+        SeriesParams, _parcel_time_series, docs.SERIES, *docs.FILES,
     ),
-    _route(
-        "parcelTimeSeries", "The same of up to 10,000 parcels, streamed",
-        _ManySeriesParams, _many_time_series, docs.MANY_SERIES, *_FILE_DOCS, method="POST",
+    make_route(
+        "/query/parcelTimeSeries", "The same of up to 10,000 parcels, streamed",
+        _ManySeriesParams, _many_time_series, docs.MANY_SERIES, *docs.FILES, method="POST",
         lane=Lane.STREAM,
     ),
-    _route(
-        "sceneSignatures", "Signatures of all parcels in one scene, or in those of a day, streamed",
-        _SceneSignaturesParams, _scene_signatures, *_FILE_DOCS, lane=Lane.STREAM,
+    make_route(
+        "/query/sceneSignatures",
+        "Signatures of all parcels in one scene, or in those of a day, streamed",
+        _SceneSignaturesParams, _scene_signatures, *docs.FILES, lane=Lane.STREAM,
     ),
-    _route(
-        "weatherTimeSeries", "Daily weather at a parcel, by default of the campaign's days",
-        _WeatherParams, _weather, docs.WEATHER, *_FILE_DOCS,
+    make_route(
+        "/query/weatherTimeSeries", "Daily weather at a parcel, by default of the campaign's days",
+        _WeatherParams, _weather, docs.WEATHER, *docs.FILES,
     ),
-    _route("markers", "The markers of a parcel", ParcelParams, _markers, docs.MARKERS),
-    _route(
-        "info", "The user's aois and campaigns, with examples of requests",
+    make_route("/query/markers", "The markers of a parcel", ParcelParams, _markers, docs.MARKERS),
+    make_route(
+        "/query/info", "The user's aois and campaigns, with examples of requests",
         _InfoParams, _info, docs.INFO,
     ),
 )  # fmt: skip

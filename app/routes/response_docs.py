@@ -7,16 +7,6 @@ from typing import Any
 from app.http.response import JSON
 from app.query.tables import MEDIA_TYPES
 
-_TYPES: Mapping[str, str | list[str]] = {
-    "text": "string",
-    "text?": ["string", "null"],
-    "number": "number",
-    "number?": ["number", "null"],
-    "whole": "integer",
-    "whole?": ["integer", "null"],
-    "counts?": ["object", "null"],
-}
-
 
 @dataclass(frozen=True)
 class ResponseDoc:
@@ -47,8 +37,8 @@ def table_doc(
     """JSON with a list per column, all of one length.
 
     Args:
-        columns: name -> type of its values (text, number, whole, counts; with ? if they may be
-            null), and an example of one value.
+        columns: name -> type of its values as JSON schemas name it, with ? if they may be null,
+            and an example of one value.
         optional: columns that depend on the request.
         example: columns of the example; None for those that are always there.
     """
@@ -57,7 +47,7 @@ def table_doc(
     schema = {
         "type": "object",
         "properties": {
-            name: {"type": "array", "items": {"type": _TYPES[kind]}}
+            name: {"type": "array", "items": {"type": _json_type(kind)}}
             for name, (kind, _) in columns.items()
         },
         "required": always,
@@ -67,28 +57,27 @@ def table_doc(
     return ResponseDoc(JSON, schema, values, "a list per column, all of one length")
 
 
-def file_docs(*forms: str) -> tuple[ResponseDoc, ...]:
-    """Files of some forms: csv, arrow, parquet."""
-    text = {"type": "string"}
-    return tuple(
-        ResponseDoc(MEDIA_TYPES[form].partition(";")[0], text, description=f"a table as {form}")
-        for form in forms
-    )
+def _json_type(kind: str) -> str | list[str]:
+    return [kind.removesuffix("?"), "null"] if kind.endswith("?") else kind
 
 
+FILES = tuple(
+    ResponseDoc(media_type.partition(";")[0], {"type": "string"}, description=f"a table as {form}")
+    for form, media_type in MEDIA_TYPES.items()
+)
 _PARCEL = {
-    "pid": ("text", "007"),
-    "cropname": ("text?", "Maize"),
-    "cropcode": ("text?", "259"),
-    "srid": ("whole", 28992),
-    "geom": ("text", '{"type":"MultiPolygon","coordinates":[]}'),
-    "area": ("whole", 10012),
+    "pid": ("string", "007"),
+    "cropname": ("string?", "Maize"),
+    "cropcode": ("string?", "259"),
+    "srid": ("integer", 28992),
+    "geom": ("string", '{"type":"MultiPolygon","coordinates":[]}'),
+    "area": ("integer", 10012),
     "clon": ("number", 5.3879),
     "clat": ("number", 52.0382),
 }
 PARCELS = table_doc(_PARCEL, optional=["geom"])
 PARCEL_IDS = table_doc(_PARCEL, optional=set(_PARCEL) - {"pid"})
-PEERS = table_doc({"pids": ("text", "008"), "distance": ("number", 12.5)})
+PEERS = table_doc({"pids": ("string", "008"), "distance": ("number", 12.5)})
 _STATISTICS = {
     name: ("number?", value)
     for name, value in {
@@ -97,15 +86,15 @@ _STATISTICS = {
 }  # fmt: skip
 _SERIES = {
     "date_part": ("number", 1714559431.024),
-    "band": ("text", "B04"),
-    "count": ("whole", 187),
+    "band": ("string", "B04"),
+    "count": ("integer", 187),
     **_STATISTICS,
-    "hist": ("counts?", {"4": 186, "5": 1}),
-    "reference": ("text", "S2A_MSIL2A_20240501T103031_N0510_R108_T31UFT_20240501T153000"),
-    "obsid": ("whole", 17),
-    "px": ("whole", 190),
+    "hist": ("object?", {"4": 186, "5": 1}),
+    "reference": ("string", "S2A_MSIL2A_20240501T103031_N0510_R108_T31UFT_20240501T153000"),
+    "obsid": ("integer", 17),
+    "px": ("integer", 190),
     "valid": ("number", 0.98),
-    "flags": ("whole", 0),
+    "flags": ("integer", 0),
     "layover": ("number", 0),
     "shadow": ("number", 0.1),
 }
@@ -120,7 +109,7 @@ MANY_SERIES = ResponseDoc(
 )
 WEATHER = table_doc(
     {
-        "meteo_date": ("text", "2024-05-01"),
+        "meteo_date": ("string", "2024-05-01"),
         "tmin": ("number?", 8.5),
         "tmax": ("number?", 19.25),
         "tmean": ("number?", 13.5),
@@ -129,18 +118,18 @@ WEATHER = table_doc(
 )
 MARKERS = table_doc(
     {
-        "foi_id": ("text", "007"),
-        "marker": ("text", "mowing"),
-        "marker_type": ("text", "drop"),
-        "date_start": ("text", "2024-05-20"),
-        "date_main": ("text?", "2024-05-25"),
-        "date_end": ("text?", "2024-06-01"),
-        "duration_days": ("whole?", 12),
+        "foi_id": ("string", "007"),
+        "marker": ("string", "mowing"),
+        "marker_type": ("string", "drop"),
+        "date_start": ("string", "2024-05-20"),
+        "date_main": ("string?", "2024-05-25"),
+        "date_end": ("string?", "2024-06-01"),
+        "duration_days": ("integer?", 12),
         "value_1": ("number?", 0.25),
         "value_2": ("number?", None),
         "value_3": ("number?", None),
-        "pid": ("text", "007"),
-        "practice": ("text?", None),
+        "pid": ("string", "007"),
+        "practice": ("string?", None),
     }
 )
 _TEXTS = {"type": "array", "items": {"type": "string"}}

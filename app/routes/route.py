@@ -68,9 +68,6 @@ class AppResource(Protocol):
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Make it from the process's environment variables."""
 
-    def close(self) -> None:
-        """Free its resources at the end of the process."""
-
 
 _Resource = TypeVar("_Resource")
 
@@ -136,7 +133,7 @@ class Route(Generic[ParamsT]):
     handler: Callable[[RequestContext[ParamsT]], Response]
     method: str = "GET"
     access: Access = Access.USER
-    responses: tuple[ResponseDoc, ...] = (ResponseDoc(JSON, {"type": "object"}),)
+    responses: tuple[ResponseDoc, ...] = ()
     headers: Mapping[str, str] = field(default_factory=lambda: API_HEADERS)
     consumes: str = JSON
     max_body_bytes: int = 1 << 20
@@ -188,3 +185,15 @@ class Route(Generic[ParamsT]):
         is_json = self.consumes == JSON
         pairs = json_pairs(body) if is_json else query_pairs(body.decode("latin-1"))
         return read_params(self.params, pairs, in_path)
+
+
+def make_route(
+    path: str,
+    summary: str,
+    params: type[ParamsT],
+    handler: Callable[[RequestContext[ParamsT]], Response],
+    *responses: ResponseDoc,
+    **options: Any,
+) -> Route[ParamsT]:
+    """A route with some documented forms of a success; `options` are its other attributes."""
+    return Route(path, summary, params, handler, responses=responses, **options)
