@@ -143,12 +143,15 @@ def build_ledger(
         making = amount * _making_share(facts) if kind == WORKER else 0.0
         parts[KIND_PARTS[kind]] += amount - making
         parts["CARD making"] += making
+    # All else is free, and the cloud may not know its age.
     for resource in resources:
+        if resource.kind not in ("Volume", "FloatingIp"):
+            continue
         hours = min(period_h, hours_since(resource, now))
         if resource.kind == "Volume":
             size, kind = resource.properties["size"], resource.properties["volumeType"]
             parts["storage"] += hours * size * table.volume_gb_hour(kind)
-        elif resource.kind == "FloatingIp":
+        else:
             parts["API"] += hours * table.floating_ip_hour
     year = {name: amount * HOURS_A_YEAR / period_h for name, amount in parts.items()}
     period = f"a year as the last {period_h / 24:.1f} days were"

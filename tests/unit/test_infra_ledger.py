@@ -49,6 +49,8 @@ def test_volumes_are_storage_and_addresses_the_apis_for_as_long_as_they_are() ->
     volumes = [resource("Volume", 10, size=100, volumeType="ssd"), resource("FloatingIp", 10)]
     parts = build(volumes, []).parts
     assert (parts["storage"], parts["API"]) == (pytest.approx(1.0), pytest.approx(0.1))
+    network = CloudResource("Network", "id", "cbm-nl", {})  # whose API has no time it was made
+    assert build([*volumes, network], []).parts == parts
     old = [resource("Volume", 99_999, size=100, volumeType="ssd")]
     assert build(old, [], period_h=8760.0).parts["storage"] == pytest.approx(876.0)
 
