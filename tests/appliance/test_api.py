@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.appliance.conftest import Appliance, stopped
-from tests.appliance.way_in import WayIn, curl_without_end
+from tests.appliance.way_in import WayIn, requests_without_end
 
 PORTS = (8000, 8001)
 QUESTIONS = ("/healthz", "/readyz", "/openapi.json", "/query/info") * 2
@@ -68,7 +68,7 @@ def test_instances_are_confined(appliance: Appliance) -> None:
         assert host.run(f'docker exec cbm-api-{port} python3 -c "{code}"').rc != 0
 
 
-def test_the_database_is_curl_over_verified_tls_by_the_apis_login(appliance: Appliance) -> None:
+def test_the_database_is_reached_over_verified_tls_by_the_apis_login(appliance: Appliance) -> None:
     rows = appliance.sql(
         "SELECT DISTINCT usename, ssl FROM pg_stat_ssl "
         "JOIN pg_stat_activity USING (pid) WHERE application_name = 'cbm-api'"
@@ -80,7 +80,7 @@ def test_the_database_is_curl_over_verified_tls_by_the_apis_login(appliance: App
 
 def test_an_instance_that_is_killed_is_not_missed(appliance: Appliance, user: WayIn) -> None:
     host = appliance.host("api")
-    with curl_without_end(user, QUESTIONS) as answers:
+    with requests_without_end(user, QUESTIONS) as answers:
         time.sleep(2)
         killed = len(answers)
         host.run_expect([0], "docker kill --signal KILL cbm-api-8000")
@@ -93,7 +93,7 @@ def test_an_instance_that_is_killed_is_not_missed(appliance: Appliance, user: Wa
 
 def test_instances_are_replaced_one_after_the_other(appliance: Appliance, user: WayIn) -> None:
     host = appliance.host("api")
-    with curl_without_end(user, QUESTIONS) as answers:
+    with requests_without_end(user, QUESTIONS) as answers:
         for port in PORTS:
             host.run_expect([0], f"systemctl restart cbm-api@{port}")
             assert host.run(f"curl -sf http://127.0.0.1:{port}/readyz").rc == 0

@@ -9,7 +9,7 @@ import certifi
 import pytest
 
 from tests.appliance.conftest import Appliance, stopped
-from tests.appliance.way_in import WayIn, asked_without_end
+from tests.appliance.way_in import WayIn, requests_without_end
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -186,7 +186,7 @@ def test_a_new_certificate_is_served_at_once_and_no_connection_is_cut(
         return str(connection.sock.getpeercert()["serialNumber"])  # type: ignore[index]
 
     before = serial()
-    with asked_without_end(way, ("/healthz",), pause_s=1) as answers:
+    with requests_without_end(way, ("/healthz",), pause_s=1) as answers:
         appliance.play("rotate.yml", "-e", "rotate=certificates", "-e", "yes=true")
     assert serial() != before
     assert [answer for answer in answers if answer.status != 200] == []

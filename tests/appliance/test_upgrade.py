@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.appliance.conftest import ROOT, Appliance
-from tests.appliance.way_in import Answer, WayIn, asked_without_end
+from tests.appliance.way_in import Answer, WayIn, requests_without_end
 from tests.beds.hosts.lab import Lab
 
 pytestmark = pytest.mark.full
@@ -113,7 +113,7 @@ def test_an_upgrade_under_load_fails_no_request_and_loses_no_scene(old: Applianc
     # All of it is to be done again, so that workers are replaced in the middle of scenes.
     old.sql("UPDATE public.work SET state = 'pending', fence = fence + 1, failures = 0")
     began = time.monotonic()
-    with asked_without_end(user, QUESTIONS, pause_s=0.1) as answers:
+    with requests_without_end(user, QUESTIONS, pause_s=0.1) as answers:
         old.play("upgrade.yml", "-e", "yes=true", "-e", f"cbm_release={newest}")
     print(f"{len(answers)} requests in the {time.monotonic() - began:.0f} s of the upgrade")
     print(f"of them failed: {_failures(answers)}")

@@ -98,7 +98,7 @@ class WayIn:
 
 
 @contextmanager
-def asked_without_end(
+def requests_without_end(
     way: WayIn, paths: tuple[str, ...], pause_s: float = 0.05
 ) -> Iterator[list[Answer]]:
     """Around a block: several users ask without end, each on a connection that lives.
