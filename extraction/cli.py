@@ -10,14 +10,12 @@ import click
 
 from extraction.kernels import cache
 from extraction.worker import Worker
-from store import catalogue, db, queue
+from store import catalogue, db, leases, queue
 from store.command import CliGroup, log_to_stderr
 from store.config import WorkerSettings
 from store.errors import NotFoundError
 
 _log = logging.getLogger("cbm.worker")
-
-_STATES = ("pending", "claimed", "done", "dead")
 
 
 @click.group(cls=CliGroup)
@@ -75,7 +73,7 @@ def status(as_json: bool) -> None:
     rows, failed = queue.progress(conn), queue.failures(conn)
     flawed = catalogue.flawed_scenes(conn)
     if as_json:
-        totals = {state: sum(r.scenes for r in rows if r.state == state) for state in _STATES}
+        totals = {state: sum(r.scenes for r in rows if r.state == state) for state in leases.STATES}
         click.echo(
             json.dumps(
                 {
@@ -107,7 +105,7 @@ def _table(rows: list[Any]) -> str:
         for month in (r.month, "all"):
             lines[campaign, r.kind, month][r.state] += r.scenes
             lines[campaign, r.kind, month]["signatures"] += r.signatures
-    columns = (*_STATES, "signatures")
+    columns = (*leases.STATES, "signatures")
     head = f"{'campaign':14} {'kind':4} {'month':7} " + " ".join(f"{c:>10}" for c in columns)
     return "\n".join(
         [

@@ -14,8 +14,6 @@ import urllib3
 from store import objects
 from store.errors import NotFoundError, ObjectStoreError, ReplacedError
 
-__all__ = ["ByteSource", "Sources", "parse_head"]
-
 _Parsed = TypeVar("_Parsed")
 
 _HEAD_BYTES = (16 * 2**10, 2**20)

@@ -9,9 +9,8 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,7 @@ class _Sample:
     values: npt.NDArray[Any]
 
 
-class SceneThinning:
+class SceneThinning(AbstractContextManager["SceneThinning"]):
     """The thinned bands of one scene; a context.
 
     Attributes:
@@ -136,16 +135,7 @@ class SceneThinning:
         self._chosen: dict[tuple[Coding, int], tuple[ReadPlan, _Chosen]] = {}
         self._samples: list[_Sample] = []
 
-    def __enter__(self) -> "SceneThinning":
-        """Nothing more to do."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """End the fetching thread."""
         self._pool.shutdown(cancel_futures=True)
 

@@ -84,11 +84,6 @@ class BacklogSample:
         return sum(figures.pending for figures in self.queues.values())
 
     @property
-    def claimed(self) -> int:
-        """Pieces that a worker holds, of all queues."""
-        return sum(figures.claimed for figures in self.queues.values())
-
-    @property
     def oldest_s(self) -> float:
         """Seconds for which the oldest pending piece has been waiting."""
         return max((figures.oldest_s for figures in self.queues.values()), default=0.0)

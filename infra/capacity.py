@@ -380,17 +380,16 @@ def _databases(plan: CapacityPlan) -> str:
 
 def format_configuration(plan: CapacityPlan) -> str:
     """A stack's configuration to start from: the sizes are the plan's, the names yours to check."""
-    flavors = FIXED
     return f"""\
 config:
   cbm:image: Debian 12
   cbm:operators: [192.0.2.0/24]
   cbm:network: {{cidr: 10.20.0.0/24, external: external}}
   cbm:hosts:
-    database: {{kinds: [database], flavor: {flavors["database"]}}}
-    manager: {{kinds: [manager], flavor: {flavors["manager"]}}}
+    database: {{kinds: [database], flavor: {FIXED["database"]}}}
+    manager: {{kinds: [manager], flavor: {FIXED["manager"]}}}
     worker: {{kinds: [worker], flavor: {plan.worker.flavor}, count: {plan.workers}}}
-    api: {{kinds: [api], flavor: {flavors["api"]}}}
+    api: {{kinds: [api], flavor: {FIXED["api"]}}}
   cbm:volumes:
     database: {{size_gb: {plan.database_gb}, type: ssd}}
     backup: {{size_gb: {plan.backup_gb}, type: hdd}}

@@ -304,16 +304,13 @@ def _remove(cloud: Connection, resource: CloudResource) -> None:
         _empty(cloud, resource.id)
         cloud.object_store.delete_container(resource.id)
     elif resource.kind == "RouterInterface":
-        cloud.remove_router_interface(_router(cloud, resource.id), port_id=resource.id)
+        router = network.get_router(network.get_port(resource.id).device_id)
+        cloud.remove_router_interface(router, port_id=resource.id)
 
 
 def _empty(cloud: Connection, container: str) -> None:
     for found in cloud.object_store.objects(container):
         cloud.object_store.delete_object(found.name, container=container)
-
-
-def _router(cloud: Connection, port: str) -> Any:
-    return cloud.network.get_router(cloud.network.get_port(port).device_id)
 
 
 def _detach(cloud: Connection, server: str, volume: str) -> None:

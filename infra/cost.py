@@ -145,15 +145,11 @@ def format_table(rows: Iterable[CostLine], currency: str) -> str:
         f"{_money(row.per_hour, 4):>10} {_money(row.so_far, 2):>12}"
         for row in rows
     ]
-    hour, total = (sum(v for v in col if v is not None) for col in _columns(rows))
+    hour, total = sum(row.per_hour or 0 for row in rows), sum(row.so_far or 0 for row in rows)
     text.append(f"{f'sum in {currency}':54} {_money(hour, 4):>10} {_money(total, 2):>12}")
     if any(row.per_hour is None for row in rows):
         text.append("the sum lacks resources that have no price in the table")
     return "\n".join(text)
-
-
-def _columns(rows: list[CostLine]) -> tuple[list[float | None], list[float | None]]:
-    return [row.per_hour for row in rows], [row.so_far for row in rows]
 
 
 def _money(value: float | None, digits: int) -> str:

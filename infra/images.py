@@ -151,14 +151,9 @@ def _create_builder(cloud: Connection, settings: StackSettings, flavor: str) -> 
     name, address = builder_name(settings), str(settings.network.cidr[ADDRESS])
     zone = settings.availability_zone
     placed: dict[str, Any] = {"availability_zone": zone} if zone else {}
-    network, group, subnet = (
-        find(f"{settings.prefix}-{part}")
-        for find, part in (
-            (cloud.network.find_network, "network"),
-            (cloud.network.find_security_group, MEMBER),
-            (cloud.network.find_subnet, "subnet"),
-        )
-    )
+    network = cloud.network.find_network(f"{settings.prefix}-network")
+    group = cloud.network.find_security_group(f"{settings.prefix}-{MEMBER}")
+    subnet = cloud.network.find_subnet(f"{settings.prefix}-subnet")
     if not (network and group and subnet):
         raise InfraError(
             f"stack {settings.stack} has no network that a builder could stand in: "

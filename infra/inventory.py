@@ -64,21 +64,23 @@ def build_inventory(output: StackOutput) -> dict[str, Any]:
             members.setdefault(group, {"hosts": {}})["hosts"][host.name] = {}
     return {
         "all": {
-            "vars": _shared_variables(output),
+            "vars": {
+                **_login_variables(output.stack, "ssh_config"),
+                "cbm_domain": output.domain or "",
+                "cbm_bucket": output.bucket or "",
+            },
             "hosts": {host.name: _host_variables(host) for host in output.hosts},
             "children": members,
         }
     }
 
 
-def _shared_variables(output: StackOutput) -> dict[str, Any]:
+def _login_variables(stack: str, ssh_config: str) -> dict[str, str]:
     return {
         "ansible_user": USER,
         "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_ssh_common_args": '-F "{{ inventory_dir }}/ssh_config"',
-        "cbm_stack": output.stack,
-        "cbm_domain": output.domain or "",
-        "cbm_bucket": output.bucket or "",
+        "ansible_ssh_common_args": f'-F "{{{{ inventory_dir }}}}/{ssh_config}"',
+        "cbm_stack": stack,
     }
 
 
@@ -155,12 +157,7 @@ def written_builder(stack: str, host: str, address: str, server_id: str) -> Iter
     config, hosts = folder / "builder.ssh_config", folder / "builder.yml"
     config.write_text(f"{known.read_text()}\n{block}  ProxyJump {bastion}\n{common}")
     variables = {"ansible_host": host, "cbm_address": address, "cbm_volumes": {}}
-    shared = {
-        "ansible_user": USER,
-        "ansible_python_interpreter": "/usr/bin/python3",
-        "ansible_ssh_common_args": '-F "{{ inventory_dir }}/builder.ssh_config"',
-        "cbm_stack": stack,
-    }
+    shared = _login_variables(stack, config.name)
     group = {"hosts": {host: None}}
     whole = {"all": {"vars": shared, "hosts": {host: variables}, "children": {"builder": group}}}
     hosts.write_text(f"---\n{yaml.safe_dump(whole, sort_keys=False)}")

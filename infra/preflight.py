@@ -306,21 +306,15 @@ def _free(cloud: Connection) -> dict[str, tuple[int, int]]:
         "servers in a server group": (compute.server_group_members, 0),
         "volumes": (volumes.max_total_volumes, volumes.total_volumes_used),
         "gigabytes": (volumes.max_total_volume_gigabytes, volumes.total_gigabytes_used),
-        **{name: _network_quota(detail) for name, detail in _details(network)},
+        "networks": _network_quota(network.networks),
+        "subnets": _network_quota(network.subnets),
+        "routers": _network_quota(network.routers),
+        "ports": _network_quota(network.ports),
+        "floating IPs": _network_quota(network.floating_ips),
+        "security groups": _network_quota(network.security_groups),
+        "security group rules": _network_quota(network.security_group_rules),
     }
     return {quota: (limit - used, limit) for quota, (limit, used) in limits.items() if limit >= 0}
-
-
-def _details(quota: Any) -> Iterable[tuple[str, Mapping[str, int]]]:
-    return (
-        ("networks", quota.networks),
-        ("subnets", quota.subnets),
-        ("routers", quota.routers),
-        ("ports", quota.ports),
-        ("floating IPs", quota.floating_ips),
-        ("security groups", quota.security_groups),
-        ("security group rules", quota.security_group_rules),
-    )
 
 
 def _network_quota(detail: Mapping[str, int]) -> tuple[int, int]:

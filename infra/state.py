@@ -1,9 +1,9 @@
-"""Pulumi's state of a stack: resources, outputs, and whether a run was interrupted."""
+"""Pulumi's state of a stack: resources, and whether a run was interrupted."""
 
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from infra.errors import InfraError
@@ -38,12 +38,10 @@ class State:
 
     Attributes:
         resources: those that the engine has created and not deleted.
-        outputs: the stack's outputs.
         interrupted: an earlier run left operations or resources unfinished.
     """
 
     resources: tuple[StateResource, ...] = ()
-    outputs: Mapping[str, Any] = field(default_factory=dict)
     interrupted: bool = False
 
     @property
@@ -68,12 +66,8 @@ def parse(export: Mapping[str, Any]) -> State:
     resources = tuple(
         _resource(record) for record in records if record.get("custom") and record.get("id")
     )
-    stack: Mapping[str, Any] = next(
-        (record for record in records if record["type"] == "pulumi:pulumi:Stack"), {}
-    )
     return State(
         tuple(resource for resource in resources if "pulumi:providers:" not in resource.urn),
-        stack.get("outputs") or {},
         bool(deployment.get("pending_operations"))
         or any(record.get("initErrors") for record in records),
     )

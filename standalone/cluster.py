@@ -253,8 +253,7 @@ def _make_home(home: Path) -> None:
     home.mkdir(mode=0o700)
     if home.is_relative_to(_AWAY):
         _log.warning("the account postgres cannot reach this checkout: the data lie in %s", home)
-    account = server_account()
-    if account:
+    if account := server_account():
         os.chown(home, account.pw_uid, account.pw_gid)
 
 

@@ -1,7 +1,7 @@
 """The demo's database: made and migrated in the private cluster, with a login for each role."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 from standalone.cluster import Cluster
@@ -78,7 +78,5 @@ class Database:
         """
         return closing(db.connect("demo", db.dsn(self.settings(login))))
 
-    @contextmanager
-    def _superuser(self, dbname: str) -> Iterator[db.Connection]:
-        with closing(db.connect("demo", db.dsn(self.cluster.environment(dbname)))) as conn:
-            yield conn
+    def _superuser(self, dbname: str) -> "closing[db.Connection]":
+        return closing(db.connect("demo", db.dsn(self.cluster.environment(dbname))))

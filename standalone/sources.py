@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from standalone.programs import DemoError, program
-from standalone.synthetic import level1
+from standalone.synthetic import level1, state
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,6 @@ class DemoSource:
         return [(program("cbm-card"), "make", *words, *options) for words in wanted]
 
 
-_AOI = "demo"
 _COPERNICUS = "Contains modified Copernicus Sentinel data {year}"
 
 
@@ -148,13 +147,13 @@ def _synthetic(options: DemoOptions, data: Path) -> DemoSource:
         ),
         level1=data / level1.FOLDER,
         terrain=data / level1.DEM_FOLDER / level1.DEM_FILE,
-        made=data / "scenes",
-        register=(program("cbm-card"), "register", str(data / "scenes")),
-        parcels=data / "parcels.gpkg",
+        made=data / state.SCENES_FOLDER,
+        register=(program("cbm-card"), "register", str(data / state.SCENES_FOLDER)),
+        parcels=data / state.PARCELS_FILE,
         id_column="code",
         crop_column="crop",
         crop_code_column="crop_code",
-        aoi=options.aoi or _AOI,
+        aoi=options.aoi or state.AOI,
         year=options.year,
     )
 
@@ -165,18 +164,8 @@ def _of_folder(options: DemoOptions, data: Path) -> DemoSource:
     if options.describe and not options.describe.is_dir():
         raise DemoError(f"DESCRIBE={options.describe} is not a folder")
     describe = ("--describe", str(options.describe.resolve())) if options.describe else ()
-    parcels = _parcels(options)
-    return DemoSource(
-        name=f"{data.resolve()} with {parcels}",
-        credit=_COPERNICUS,
-        register=(program("cbm-card"), "register", str(data.resolve()), *describe),
-        parcels=parcels,
-        id_column=options.id_column,
-        crop_column=options.crop_column,
-        crop_code_column=options.crop_code_column,
-        aoi=options.aoi or _AOI,
-        year=options.year,
-    )
+    scenes = str(data.resolve())
+    return _of_user(options, scenes, ("register", scenes, *describe))
 
 
 def _of_stac(options: DemoOptions, url: str) -> DemoSource:
@@ -189,18 +178,24 @@ def _of_stac(options: DemoOptions, url: str) -> DemoSource:
     missing = [f"{key.upper()}=" for key, text in search.items() if not text]
     if missing:
         raise DemoError(f"STAC= needs {', '.join(missing)} as well")
-    parcels = _parcels(options)
     # --key=value, since a bbox in the west begins with a minus sign.
     arguments = [f"--{key}={text}" for key, text in search.items()]
+    scenes = f"{url} ({', '.join(str(text) for text in search.values())})"
+    return _of_user(options, scenes, ("sync", f"--stac={url}", *arguments))
+
+
+def _of_user(options: DemoOptions, scenes: str, command: tuple[str, ...]) -> DemoSource:
+    """Scenes of the user's, found by a command of cbm-card, with the user's parcels."""
+    parcels = _parcels(options)
     return DemoSource(
-        name=f"{url} ({', '.join(str(text) for text in search.values())}) with {parcels}",
+        name=f"{scenes} with {parcels}",
         credit=_COPERNICUS,
-        register=(program("cbm-card"), "sync", f"--stac={url}", *arguments),
+        register=(program("cbm-card"), *command),
         parcels=parcels,
         id_column=options.id_column,
         crop_column=options.crop_column,
         crop_code_column=options.crop_code_column,
-        aoi=options.aoi or _AOI,
+        aoi=options.aoi or state.AOI,
         year=options.year,
     )
 

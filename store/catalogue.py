@@ -325,15 +325,11 @@ def clear_flaws(conn: db.Connection, reference: str | None = None) -> int:
     return db.execute(conn, _CLEAR_FLAWS, {"reference": reference})
 
 
-def _bands_json(scene: Scene) -> dict[str, Any]:
-    return {name: asdict(source) for name, source in scene.bands.items()}
-
-
 def _scene_row(scene: Scene) -> dict[str, Any]:
     row = {name: getattr(scene, name) for name in SCENE_COLUMNS}
     return row | {
         "footprint_wkt": scene.footprint_wkt,
-        "bands": db.Json(_bands_json(scene)),
+        "bands": db.Json({name: asdict(source) for name, source in scene.bands.items()}),
         "absent": [band for band in KINDS[scene.kind].band_names if band not in scene.bands],
         "software": SOFTWARE,
     }

@@ -17,34 +17,13 @@ from typing import IO, Any, Protocol, TypeVar
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
-from psycopg2 import sql
+from psycopg2 import extras, sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, AsIs
-from psycopg2.extras import Json, NamedTupleCursor, execute_values
 
 from store.errors import ConfigError, DatabaseError, LockedError, RefusedValueError
 
-__all__ = [
-    "Connection",
-    "Json",
-    "Name",
-    "Params",
-    "Pool",
-    "change_tables",
-    "compose",
-    "connect",
-    "copy_binary",
-    "copy_csv",
-    "dsn",
-    "execute",
-    "fetch_all",
-    "fetch_batches",
-    "fetch_one",
-    "fetch_prepared",
-    "insert_many",
-    "join",
-    "savepoint",
-    "transaction",
-]
+Json = extras.Json
+"""A value to be stored as JSON."""
 
 ResultT = TypeVar("ResultT")
 Params = Sequence[Any] | dict[str, Any] | None
@@ -136,7 +115,7 @@ def connect(application: str, dsn: str = "", statement_timeout_s: float = 0) -> 
             keepalives_interval=10,
             keepalives_count=3,
             tcp_user_timeout=120_000,
-            cursor_factory=NamedTupleCursor,
+            cursor_factory=extras.NamedTupleCursor,
             connection_factory=Connection,
         )
     except _AWAY as error:
@@ -353,7 +332,7 @@ def insert_many(
 ) -> None:
     """Run `INSERT ... VALUES %s` for many rows, in pages; not for signatures (see copy_binary)."""
     with _translated(), conn.cursor() as cursor:
-        execute_values(cursor, statement, values, template=template, page_size=page_size)
+        extras.execute_values(cursor, statement, values, template=template, page_size=page_size)
 
 
 def copy_binary(

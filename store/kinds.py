@@ -4,7 +4,7 @@ Every program reads it. A new kind is one entry of `KINDS` and one migration wit
 public.band; a test compares the two.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 SCL = "SCL"
@@ -211,11 +211,6 @@ def unit_of_level(level: str) -> str | None:
     return next((kind.levels[level] for kind in KINDS.values() if level in kind.levels), None)
 
 
-def kind_of_tstype(tstype: str) -> CardKind | None:
-    """The kind of a series by one of its names in the API; None if no kind has it."""
-    return next((kind for kind in KINDS.values() if tstype in kind.tstypes), None)
-
-
 def bands_by_stac_name() -> dict[str, str]:
     """Band name by any name that STAC Items give a band, all in lower case."""
     names = {SCL.lower(): SCL}
@@ -223,13 +218,6 @@ def bands_by_stac_name() -> dict[str, str]:
         for band in kind.bands:
             names |= dict.fromkeys((band.name.lower(), *band.stac_names), band.name)
     return names
-
-
-def band_rows() -> Iterator[tuple[str, str, int, str]]:
-    """The rows of public.band: kind, name, position from 1, jrc_name."""
-    for kind in KINDS.values():
-        for position, band in enumerate(kind.bands, 1):
-            yield kind.name, band.name, position, band.jrc_name
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ not_before, failures, lost_leases, reason and changed_at. `ours` is the conditio
 still under a claim.
 """
 
+STATES = ("pending", "claimed", "done", "dead")
+"""Of work, in the order of tables for people."""
+
 
 def bury_sql(table: str) -> str:
     """Dead letter for what was under a lease too often; parameter `max`."""

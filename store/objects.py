@@ -29,21 +29,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from store.errors import CallerError, CbmError, ConfigError, NotFoundError, ObjectStoreError
 
-__all__ = [
-    "StoredObject",
-    "check_range",
-    "fetch_object",
-    "gdal_options",
-    "gdal_path",
-    "get_range",
-    "get_version_range",
-    "list_folders",
-    "list_objects",
-    "object_exists",
-    "put_object",
-    "read_object",
-]
-
 _CONNECT_S = 5
 _READ_S = 30
 _ATTEMPTS = 3

@@ -32,17 +32,6 @@ from store.errors import (
 )
 from store.grid import Extent, Grid
 
-__all__ = [
-    "DRIVERS",
-    "BandReader",
-    "dataset_grid",
-    "gdal_env",
-    "has_mask",
-    "open_band",
-    "open_copy",
-    "open_dataset",
-]
-
 DRIVERS = ("GTiff", "JP2OpenJPEG", "ENVI")
 """The only formats of scenes (COG is GTiff's). GDAL would open whatever a file holds, and some of
 its formats lead on to other files and addresses."""

@@ -32,6 +32,8 @@ class Unit:
     in_decibels: str | None = None
 
 
+_BACKSCATTER = ("gamma0", "gamma0_terrain", "gamma0_ellipsoid", "sigma0")
+
 # Bounds: surface reflectance is a little negative over water and in corrected shade, and above 1
 # on snow, clouds and in glints; 6.4 leaves out the largest uint16, with and without an offset of
 # -1000. Backscatter: the strongest targets, and layover after terrain flattening, stay below
@@ -46,28 +48,11 @@ UNITS: dict[str, Unit] = {
     for unit in (
         Unit("dn", -5000.0, 64000.0, (-1000.0, 20000.0), fill=0.0),
         Unit("reflectance", -0.5, 6.4, (-0.1, 2.0)),
-        Unit("gamma0_linear", -1.0, 1e5, (0.0, 30.0), fill=0.0, in_decibels="gamma0_db"),
-        Unit(
-            "gamma0_terrain_linear",
-            -1.0,
-            1e5,
-            (0.0, 30.0),
-            fill=0.0,
-            in_decibels="gamma0_terrain_db",
+        *(
+            Unit(f"{name}_linear", -1.0, 1e5, (0.0, 30.0), fill=0.0, in_decibels=f"{name}_db")
+            for name in _BACKSCATTER
         ),
-        Unit(
-            "gamma0_ellipsoid_linear",
-            -1.0,
-            1e5,
-            (0.0, 30.0),
-            fill=0.0,
-            in_decibels="gamma0_ellipsoid_db",
-        ),
-        Unit("sigma0_linear", -1.0, 1e5, (0.0, 30.0), fill=0.0, in_decibels="sigma0_db"),
-        Unit("gamma0_db", -100.0, 50.0, (-60.0, 15.0)),
-        Unit("gamma0_terrain_db", -100.0, 50.0, (-60.0, 15.0)),
-        Unit("gamma0_ellipsoid_db", -100.0, 50.0, (-60.0, 15.0)),
-        Unit("sigma0_db", -100.0, 50.0, (-60.0, 15.0)),
+        *(Unit(f"{name}_db", -100.0, 50.0, (-60.0, 15.0)) for name in _BACKSCATTER),
         Unit("coherence", -0.001, 1.001, (0.0, 1.0), fill=0.0),
     )
 }

@@ -19,8 +19,9 @@ from card.make.engine import CoherenceJob
 from standalone.synthetic.radar.annotation import RANGE_RATE_HZ
 from standalone.synthetic.radar.dem import ELLIPSOID, SyntheticDem, write_dem
 from standalone.synthetic.radar.orbit import Pass
-from standalone.synthetic.radar.slc import LINE_S, PairTruth, SlcPair, Stripes, write_slc_pair
+from standalone.synthetic.radar.slc import LINE_S, PairTruth, SlcPair, write_slc_pair
 from standalone.synthetic.radar.terrain import Site, hills
+from tests.stripes import Stripes
 
 Values = NDArray[np.float32]
 

@@ -12,9 +12,7 @@ from card.find.candidate import Candidate, listing_of_product
 from card.find.scan_result import Problem
 from card.find.sources import INPUT_KINDS, Source
 from store import products
-from store.catalogue import Scene
 from store.errors import ProductNameError
-from store.inputs import InputProduct
 from store.products import Product
 
 _ROOT = "/eodata/"
@@ -67,7 +65,18 @@ def candidate(source: Source, kind: str, entry: Entry) -> Candidate | Problem | 
         state="online" if entry.online else "offline",
     )
     if kind in INPUT_KINDS and entry.footprint is not None:
-        return Candidate(listing, partial(_input, product, href, entry), cheap=True)
+        read = partial(
+            level1.input_product,
+            product,
+            href,
+            entry.footprint,
+            start=entry.start,
+            stop=entry.stop,
+            relative_orbit=entry.relative_orbit,
+            orbit_direction=entry.orbit_direction,
+            size_bytes=entry.size_bytes,
+        )
+        return Candidate(listing, read, cheap=True)
     return Candidate(listing, partial(product_reader.read, href))
 
 
@@ -84,19 +93,6 @@ def is_kind(product: Product, kind: str) -> bool:
         product.level.lower() == kind
         if kind in INPUT_KINDS
         else (product.is_card and product.kind == kind)
-    )
-
-
-def _input(product: Product, href: str, entry: Entry) -> Scene | InputProduct:
-    return level1.input_product(
-        product,
-        href,
-        entry.footprint,
-        start=entry.start,
-        stop=entry.stop,
-        relative_orbit=entry.relative_orbit,
-        orbit_direction=entry.orbit_direction,
-        size_bytes=entry.size_bytes,
     )
 
 

@@ -88,12 +88,10 @@ def _entries(source: Source, prefix: str) -> Iterator[Entry]:
         return
     for name in names:
         try:
-            tile = products.parse(name).tile
+            footprint = footprint_of_name(products.parse(name))
         except ProductNameError:
             continue
-        yield Entry(
-            name, f"{root}/{prefix}{name}", footprint=tile_footprint(tile) if tile else None
-        )
+        yield Entry(name, f"{root}/{prefix}{name}", footprint=footprint)
 
 
 def _meets(entry: Entry, query: Query) -> bool:

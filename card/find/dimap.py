@@ -1,7 +1,7 @@
 """Sentinel-1 CARD in SNAP's BEAM-DIMAP layout: one ENVI raster per band in a .data folder."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -50,8 +50,8 @@ def read(folder: Path) -> Scene:
 
 def _header(folder: Path, read: Facts) -> Facts:
     """What the .dim file beside the folder says, if there is one."""
-    beside = (p for p in _beside(folder) if p.name.lower() == f"{folder.stem}.dim".lower())
-    path = next(beside, None)
+    beside = sorted(folder.absolute().parent.iterdir())
+    path = next((p for p in beside if p.name.lower() == f"{folder.stem}.dim".lower()), None)
     try:
         return header_facts(str(path), path.read_bytes(), read) if path else Facts()
     except OSError:
@@ -95,10 +95,6 @@ def _is_terrain_flattened(document: ElementTree.Element) -> bool:
     """Whether SNAP flattened the values by the terrain: their names say Gamma0 either way."""
     operators = document.iterfind(".//MDElem[@name='Processing_Graph']//MDATTR[@name='operator']")
     return any(one.text == "Terrain-Flattening" for one in operators)
-
-
-def _beside(folder: Path) -> Iterator[Path]:
-    yield from sorted(folder.absolute().parent.iterdir())
 
 
 def _band_facts(path: str, name: str, band: BandFacts, info: ElementTree.Element) -> BandFacts:

@@ -7,7 +7,7 @@ unknown ones. `combine` takes each from the first source that has it; `scene` de
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -86,6 +86,16 @@ class Facts:
     cloud_cover_pct: float | None = None
     unit: str | None = None
     bands: Mapping[str, BandFacts] = field(default_factory=dict)
+
+
+def utc_time(text: str) -> datetime:
+    """A time in ISO 8601; one without a zone is UTC already.
+
+    Raises:
+        ValueError: it is none.
+    """
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def direction_of(text: str) -> str | None:

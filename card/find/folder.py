@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from card.find import stac
 from card.find.groups import RasterGroup, group_rasters, pair, read_group
@@ -14,22 +14,21 @@ from store.catalogue import Scene
 from store.errors import CallerError, SceneError, WorldError
 from store.inputs import InputProduct
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reader(Generic[_T]):
+class Reader:
     """A kind of sources of scenes in a folder.
 
     Attributes:
-        find: takes the sources of this kind out of a survey: each with its place for messages,
-            or a problem in its stead.
+        find: takes the sources of this kind out of a survey: each as its place for messages and
+            the arguments of `read`, or a problem in its stead.
         read: the scene of one source; raises SceneError or CallerError.
     """
 
-    find: Callable[[Survey], Iterable[tuple[Path, _T] | Problem]]
-    read: Callable[[_T], Scene | InputProduct]
+    find: Callable[[Survey], Iterable[tuple[Path, tuple[Any, ...]] | Problem]]
+    read: Callable[..., Scene | InputProduct]
 
     def scenes(self, listed: Survey) -> Iterator[Scene | InputProduct | Problem]:
         """Scenes of the survey's sources of this kind, and the problems with the others."""
@@ -37,9 +36,9 @@ class Reader(Generic[_T]):
             if isinstance(source, Problem):
                 yield source
                 continue
-            place, content = source
+            place, arguments = source
             try:
-                scene = self.read(content)
+                scene = self.read(*arguments)
             except (SceneError, CallerError) as error:
                 yield Problem(str(place), str(error).removeprefix(f"{place}: "))
                 continue
@@ -80,8 +79,7 @@ def _find_products(listed: Survey) -> Iterator[tuple[Path, tuple[Path, ProductLa
     return ((product[0], product) for product in listed.products)
 
 
-def _read_product(source: tuple[Path, ProductLayout]) -> Scene | InputProduct:
-    folder, layout = source
+def _read_product(folder: Path, layout: ProductLayout) -> Scene | InputProduct:
     return layout.read(folder)
 
 
@@ -109,11 +107,6 @@ def _base(description: ItemDescription, listed: Survey) -> Path | None:
     return next((base for base in bases if stac.local_files(description.item, base)), None)
 
 
-def _read_item(source: tuple[stac.Item, Path]) -> Scene:
-    item, base = source
-    return stac.scene_from_item(item, base)
-
-
 def _find_groups(
     listed: Survey,
 ) -> Iterator[tuple[Path, tuple[RasterGroup, ItemDescription | None]] | Problem]:
@@ -128,10 +121,6 @@ def _find_groups(
     for number, group in enumerate(groups):
         if number in described or not listed.unsupported_of(group.files):
             yield group.place, (group, described.get(number))
-
-
-def _read_group(source: tuple[RasterGroup, ItemDescription | None]) -> Scene:
-    return read_group(*source)
 
 
 def _find_remote_items(listed: Survey) -> Iterator[tuple[Path, tuple[stac.Item, Path]] | Problem]:
@@ -151,10 +140,10 @@ def _why_unused(description: ItemDescription, folder: Path) -> str:
     return f"the files that it names are not there ({names}): copy them and register again"
 
 
-READERS: tuple[Reader[Any], ...] = (
+READERS = (
     Reader(_find_products, _read_product),
-    Reader(_find_items_with_files, _read_item),
-    Reader(_find_groups, _read_group),
-    Reader(_find_remote_items, _read_item),
+    Reader(_find_items_with_files, stac.scene_from_item),
+    Reader(_find_groups, read_group),
+    Reader(_find_remote_items, stac.scene_from_item),
 )
 """The kinds of sources, in this order: an item of a scene that is read already is not used."""

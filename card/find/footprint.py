@@ -41,6 +41,14 @@ def from_geojson(geometry: Any) -> BaseGeometry:
         raise SceneError(f"the outline is no GeoJSON: {error}") from error
 
 
+def from_any_geojson(geometry: Any) -> BaseGeometry | None:
+    """As `from_geojson`; None where no outline is drawn."""
+    try:
+        return from_geojson(geometry)
+    except SceneError:
+        return None
+
+
 def from_bounds(
     epsg: int, west_m: float, south_m: float, east_m: float, north_m: float
 ) -> BaseGeometry:

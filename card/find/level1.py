@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -112,8 +112,8 @@ def of_manifest(product: Product, href: str, manifest: bytes) -> InputProduct:
             product,
             href,
             _outline(text),
-            start=_time(text.first("startTime")),
-            stop=_time(text.first("stopTime")),
+            start=facts.utc_time(text.first("startTime")),
+            stop=facts.utc_time(text.first("stopTime")),
             relative_orbit=known_orbit(int(text.first("relativeOrbitNumber"))),
             orbit_direction=facts.direction_of(text.first("pass")),
         )
@@ -142,8 +142,3 @@ class _Texts:
 def _outline(text: _Texts) -> BaseGeometry:
     pairs = [pair.split(",") for pair in text.first("coordinates").split()]
     return from_ring([(float(lon), float(lat)) for lat, lon in pairs])
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -9,12 +9,12 @@ from shapely import box
 
 from card.find.archive import Entry, candidates
 from card.find.candidate import Query, SearchResult, known_orbit, known_size, search_result
-from card.find.facts import direction_of
-from card.find.footprint import from_geojson
-from card.find.paging import Harvest, Page, harvest
+from card.find.facts import direction_of, utc_time
+from card.find.footprint import from_any_geojson
+from card.find.paging import Harvest, Page, harvest, known_object
 from card.find.sources import Source
 from card.find.transport import ArchiveRequest, Transport, same_host
-from store.errors import SceneError, WorldError
+from store.errors import WorldError
 
 _TOP = 200
 
@@ -99,17 +99,12 @@ def _entry(product: Mapping[str, Any]) -> Entry:
         for one in (attributes if isinstance(attributes, list) else ())
         if isinstance(one, dict) and isinstance(one.get("Name"), str)
     }
-    dates = product.get("ContentDate")
-    dates = dates if isinstance(dates, dict) else {}
-    try:
-        footprint = from_geojson(product.get("GeoFootprint"))
-    except SceneError:
-        footprint = None
+    dates = known_object(product.get("ContentDate"))
     return Entry(
         name=str(product.get("Name")),
         path=str(product.get("S3Path")),
         online=product.get("Online") is not False,
-        footprint=footprint,
+        footprint=from_any_geojson(product.get("GeoFootprint")),
         start=parse_time(dates.get("Start")),
         stop=parse_time(dates.get("End")),
         relative_orbit=known_orbit(stated.get("relativeOrbitNumber")),
@@ -121,7 +116,6 @@ def _entry(product: Mapping[str, Any]) -> Entry:
 def parse_time(text: Any) -> datetime | None:
     """A moment of a catalogue's answer; None where it is none."""
     try:
-        time = datetime.fromisoformat(str(text))
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        return utc_time(str(text))
     except (ValueError, OverflowError):
         return None

@@ -7,12 +7,12 @@ from urllib.parse import urljoin
 from card.find.archive import Entry, candidates
 from card.find.candidate import Query, SearchResult, known_orbit, known_size, search_result
 from card.find.facts import direction_of
-from card.find.footprint import from_geojson
+from card.find.footprint import from_any_geojson
 from card.find.odata import odata_time, parse_time
-from card.find.paging import Page, harvest
+from card.find.paging import Page, harvest, known_object
 from card.find.sources import Source
 from card.find.transport import ArchiveRequest, Transport, same_host
-from store.errors import SceneError, WorldError
+from store.errors import WorldError
 
 _MOST = 200
 
@@ -48,8 +48,7 @@ def _page(transport: Transport, request: ArchiveRequest) -> Page:
     features = page.get("features") if isinstance(page, dict) else None
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
         raise WorldError(f"{request.url} does not answer as OpenSearch: no features on a page")
-    stated = page.get("properties")
-    stated = stated if isinstance(stated, dict) else {}
+    stated = known_object(page.get("properties"))
     links, total = stated.get("links"), stated.get("totalResults")
     following = next(
         (
@@ -72,26 +71,16 @@ def _page(transport: Transport, request: ArchiveRequest) -> Page:
 
 
 def _entry(feature: Mapping[str, Any]) -> Entry:
-    stated = feature.get("properties")
-    stated = stated if isinstance(stated, dict) else {}
-    try:
-        footprint = from_geojson(feature.get("geometry"))
-    except SceneError:
-        footprint = None
+    stated = known_object(feature.get("properties"))
+    download = known_object(known_object(stated.get("services")).get("download"))
     return Entry(
         name=str(stated.get("title")),
         path=str(stated.get("productIdentifier")),
         online=str(stated.get("status")).upper() in ("ONLINE", "0", "NONE"),
-        footprint=footprint,
+        footprint=from_any_geojson(feature.get("geometry")),
         start=parse_time(stated.get("startDate")),
         stop=parse_time(stated.get("completionDate")),
         relative_orbit=known_orbit(stated.get("relativeOrbitNumber")),
         orbit_direction=direction_of(str(stated.get("orbitDirection"))),
-        size_bytes=_size(stated),
+        size_bytes=known_size(download.get("size")),
     )
-
-
-def _size(stated: Mapping[str, Any]) -> int | None:
-    services = stated.get("services")
-    download = services.get("download") if isinstance(services, dict) else None
-    return known_size(download.get("size")) if isinstance(download, dict) else None

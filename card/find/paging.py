@@ -113,3 +113,8 @@ class _Walk:
                 self.ended = not page.entries  # some link their empty last page to itself
                 return
         self.ended = self._next is None
+
+
+def known_object(value: Any) -> Mapping[str, Any]:
+    """A JSON object as a source states it; an empty one if it is none."""
+    return value if isinstance(value, dict) else {}

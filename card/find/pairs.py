@@ -46,7 +46,8 @@ def find_pairs(
         intervals_d: days to look back.
     """
     tracks: dict[int, list[InputProduct]] = defaultdict(list)
-    for product in _distinct(products):
+    there = (one for one in products if one.level == "SLC" and one.state != "absent")
+    for product in latest_of_slices(there):
         tracks[product.relative_orbit].append(product)
     found = [
         pair
@@ -58,13 +59,15 @@ def find_pairs(
     return sorted(found, key=lambda pair: (pair.product.sensing_start, pair.days))
 
 
-def _distinct(products: Iterable[InputProduct]) -> list[InputProduct]:
-    """One product of each slice, where some were processed twice; those online come first."""
+def latest_of_slices(products: Iterable[InputProduct]) -> list[InputProduct]:
+    """One product of each slice, where some were processed twice; in order of time.
+
+    It is one that is online if there is such a one, and then the one named last.
+    """
     slices: dict[tuple[str, int, str], InputProduct] = {}
     for product in sorted(products, key=lambda one: (one.state == "online", one.reference)):
-        if product.level == "SLC" and product.state != "absent":
-            start = f"{product.sensing_start:%Y%m%dT%H%M%S}"
-            slices[product.platform, product.orbit_number, start] = product
+        start = f"{product.sensing_start:%Y%m%dT%H%M%S}"
+        slices[product.platform, product.orbit_number, start] = product
     return sorted(slices.values(), key=lambda one: one.sensing_start)
 
 

@@ -28,13 +28,8 @@ _CDSE_TYPES = {
     "grd": "IW_GRDH_1S",
     "slc": "IW_SLC__1S",
 }
-_CDSE_FOLDERS = {
-    "s2": "Sentinel-2/MSI/L2A/ Sentinel-2/MSI/L2A_N0500/",
-    "bs": "Sentinel-1/SAR/CARD-BS/",
-    "c6": "Sentinel-1/SAR/CARD-COH6/",
-    "c12": "Sentinel-1/SAR/CARD-COH12/",
-    "grd": "Sentinel-1/SAR/IW_GRDH_1S/",
-    "slc": "Sentinel-1/SAR/IW_SLC__1S/",
+_CDSE_FOLDERS = {kind: f"Sentinel-1/SAR/{name}/" for kind, name in _CDSE_TYPES.items()} | {
+    "s2": "Sentinel-2/MSI/L2A/ Sentinel-2/MSI/L2A_N0500/"
 }
 
 

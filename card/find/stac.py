@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,9 @@ def _is_file(path: str) -> bool:
 
 def is_remote(item: Item) -> bool:
     """Whether an item's bands lie at addresses of their own (https, s3)."""
-    return any(_is_absolute(asset["href"]) and _names(k, asset) for k, asset in _candidates(item))
+    return any(
+        urlsplit(asset["href"]).scheme and _names(key, asset) for key, asset in _candidates(item)
+    )
 
 
 def _where(item: Item, base: Path | str) -> str:
@@ -235,10 +237,6 @@ def _is_inner(host: str | None) -> bool:
     except ValueError:
         return host.isdigit() or host.startswith("0x")  # other spellings of an IPv4 address
     return ip.is_loopback or ip.is_link_local or ip.is_unspecified
-
-
-def _is_absolute(href: str) -> bool:
-    return bool(urlsplit(href).scheme)
 
 
 def _located(item: Item, key: str, asset: Item, path: Path) -> _Asset:
@@ -364,10 +362,7 @@ def _acquisition(properties: Item, platform: str | None, relative_orbit: Any) ->
 
 
 def _moment(text: Any) -> datetime | None:
-    if text is None:
-        return None
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return None if text is None else facts.utc_time(text)
 
 
 def _tile(properties: Item) -> str | None:

@@ -6,8 +6,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urljoin
 
-from shapely.geometry.base import BaseGeometry
-
 from card.find import level1, stac
 from card.find.candidate import (
     Candidate,
@@ -19,9 +17,9 @@ from card.find.candidate import (
     search_result,
 )
 from card.find.facts import direction_of
-from card.find.footprint import from_geojson
+from card.find.footprint import from_any_geojson, from_geojson
 from card.find.odata import parse_time
-from card.find.paging import Page, harvest
+from card.find.paging import Page, harvest, known_object
 from card.find.scan_result import Problem
 from card.find.sources import INPUT_KINDS, Source
 from card.find.transport import ArchiveRequest, Transport, same_host
@@ -77,8 +75,7 @@ def _page(transport: Transport, request: ArchiveRequest) -> Page:
     features = page.get("features")
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
         raise WorldError(f"{request.url} does not answer as a STAC API: no features on a page")
-    context = page.get("context")
-    matched = page.get("numberMatched", context.get("matched") if isinstance(context, dict) else 0)
+    matched = page.get("numberMatched", known_object(page.get("context")).get("matched"))
     following = next((link for link in links if link.get("rel") == "next"), None)
     return Page(
         features,
@@ -104,7 +101,7 @@ def _following(request: ArchiveRequest, link: Mapping[str, Any]) -> ArchiveReque
         raise WorldError(f"{request.url} links its next page to another server: {url}")
     if str(link.get("method", "GET")).upper() != "POST":
         return ArchiveRequest(url)
-    given = body if isinstance(body, dict) else {}
+    given = known_object(body)
     return ArchiveRequest(
         url, body={**(request.body or {}), **given} if link.get("merge") else given
     )
@@ -129,7 +126,9 @@ def _candidate(source: Source, kind: str, item: stac.Item) -> Candidate | Proble
     if product is None or (product.level in INPUT_LEVELS and kind not in INPUT_KINDS):
         return problem
     return Candidate(
-        listing_of_product(source.name, kind, product, footprint=_outline(item)),
+        listing_of_product(
+            source.name, kind, product, footprint=from_any_geojson(item.get("geometry"))
+        ),
         partial(_refuse, problem.why),
         cheap=True,
     )
@@ -144,7 +143,7 @@ def _scene(item: stac.Item, base: str) -> Scene:
 
 def _input_candidate(source: Source, kind: str, item: stac.Item) -> Candidate:
     product = products.parse(str(item.get("id")))
-    properties = _properties(item)
+    properties = known_object(item.get("properties"))
     made = level1.input_product(
         product,
         _folder(item, product),
@@ -158,7 +157,7 @@ def _input_candidate(source: Source, kind: str, item: stac.Item) -> Candidate:
         source.name,
         kind,
         product,
-        footprint=_outline(item),
+        footprint=from_any_geojson(item.get("geometry")),
         relative_orbit=made.relative_orbit,
         href=made.href,
         state=_state(item),
@@ -178,7 +177,7 @@ def _folder(item: stac.Item, product: Product) -> str:
 
 
 def _product(item: stac.Item) -> Product | None:
-    for text in (_properties(item).get("s2:product_uri"), item.get("id")):
+    for text in (known_object(item.get("properties")).get("s2:product_uri"), item.get("id")):
         try:
             product = products.find(str(text))
         except ProductNameError:
@@ -188,21 +187,9 @@ def _product(item: stac.Item) -> Product | None:
     return None
 
 
-def _outline(item: stac.Item) -> BaseGeometry | None:
-    try:
-        return from_geojson(item.get("geometry"))
-    except SceneError:
-        return None
-
-
-def _properties(item: stac.Item) -> Mapping[str, Any]:
-    properties = item.get("properties")
-    return properties if isinstance(properties, dict) else {}
-
-
 def _state(item: stac.Item) -> str:
     """Online or offline, in the words of the order and storage extensions and of resto."""
-    properties = _properties(item)
+    properties = known_object(item.get("properties"))
     words = (properties.get(name) for name in ("order:status", "storage:tier", "status"))
     said_no = properties.get("online") is False
     return "offline" if said_no or any(str(w).lower() in _OFFLINE for w in words) else "online"

@@ -5,7 +5,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -146,15 +145,14 @@ class Transport:
                 return read(response)
         raise WorldError(f"{_host(request.url)} redirects more than {_REDIRECTS} times")
 
-    @contextmanager
     def _send(
         self, request: ArchiveRequest, url: str, params: Mapping[str, Any]
-    ) -> Iterator[requests.Response]:
+    ) -> requests.Response:
         method = "GET" if request.body is None else "POST"
         headers = {"Accept": "application/json, */*;q=0.5"}
         if self.sign_in and self._signs(url):
             headers["Authorization"] = f"Bearer {self.sign_in.token()}"
-        with self.session.request(
+        return self.session.request(
             method,
             url,
             params=dict(params),
@@ -164,8 +162,7 @@ class Transport:
             timeout=self.timeout_s,
             stream=True,
             allow_redirects=False,
-        ) as response:
-            yield response
+        )
 
     def _signs(self, url: str) -> bool:
         return self.sign_in is not None and self.sign_in.covers(url)

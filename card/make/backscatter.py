@@ -6,7 +6,7 @@ order, and memory is that of one tile.
 """
 
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +23,13 @@ from shapely.geometry.base import BaseGeometry
 
 from card.make import annotation, dem, geometry, kernels, lattice
 from card.make.annotation import Annotation, Calibration, Noise
-from card.make.datasets import open_dataset, refuse_truncated
+from card.make.datasets import open_measurement
 from card.make.dem import Dem, Heights, Terrain
 from card.make.lattice import GeometryLattice, NodeGrid
 from card.make.orbit import Orbit
-from card.make.products import Level1
+from card.make.products import Channel, Level1, refuse_lost
 from store import raster
-from store.errors import CallerError, MissingFactError, SceneError
+from store.errors import CallerError, SceneError
 from store.grid import Grid
 
 Radiometry = Literal["gamma0", "gamma0_ellipsoid"]
@@ -187,16 +187,12 @@ def read_images(product: Level1) -> tuple[RadarImage, ...]:
         raise SceneError(f"{product.folder}: CARD-BS is made of a GRD, not of an {product.type}")
     present = {channel.polarisation for channel in product.channels if channel.measurement}
     stated = {*product.polarisations, *(channel.polarisation for channel in product.channels)}
-    if lost := sorted(stated - present):
-        raise MissingFactError(
-            f"{product.folder}: the product has {'/'.join(lost)}, but the files of it are not all "
-            "there: copy the whole product"
-        )
+    refuse_lost(product, stated - present)
     return tuple(
-        _read_image(channel.polarisation, channel.measurement, channel.annotation,
-                    channel.calibration, channel.noise, product.ipf)
-        for channel in product.channels if channel.measurement
-    )  # fmt: skip
+        _read_image(channel, channel.measurement, product.ipf)
+        for channel in product.channels
+        if channel.measurement
+    )
 
 
 def footprint(images: tuple[RadarImage, ...]) -> list[tuple[float, float]]:
@@ -552,28 +548,16 @@ def _blank(order: BackscatterPlan, tile: Tile) -> BackscatterTile:
     )
 
 
-def _read_image(
-    polarisation: str, measurement: Path, described: Path, calibration: Path, noise: Path,
-    ipf: tuple[int, int],
-) -> RadarImage:  # fmt: skip
-    tables = annotation.read_calibration(calibration)
+def _read_image(channel: Channel, measurement: Path, ipf: tuple[int, int]) -> RadarImage:
+    tables = annotation.read_calibration(channel.calibration)
     return RadarImage(
-        polarisation, measurement, annotation.read(described), tables,
-        annotation.read_noise(noise, ipf, tables.dn),
+        channel.polarisation, measurement, annotation.read(channel.annotation), tables,
+        annotation.read_noise(channel.noise, ipf, tables.dn),
     )  # fmt: skip
 
 
-@contextmanager
-def _open_pixels(image: RadarImage) -> Iterator[Any]:
-    path, described = image.measurement, image.annotation
-    with open_dataset(str(path), ["GTiff"]) as dataset:
-        if dataset.shape != (described.lines, described.samples) or dataset.dtypes[0] != "uint16":
-            raise SceneError(
-                f"{path} has {dataset.height} x {dataset.width} {dataset.dtypes[0]} pixels, its "
-                f"annotation says {described.lines} x {described.samples} uint16"
-            )
-        refuse_truncated(path, dataset)
-        yield dataset
+def _open_pixels(image: RadarImage) -> AbstractContextManager[Any]:
+    return open_measurement(image.measurement, image.annotation, "uint16", "uint16")
 
 
 def _read_pixels(image: RadarImage, dataset: Any, window: _RadarWindow) -> npt.NDArray[np.uint16]:

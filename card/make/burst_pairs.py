@@ -18,7 +18,7 @@ import shapely
 from card.make import annotation, burst_kernels, geometry
 from card.make.annotation import Annotation, Burst
 from card.make.orbit import Orbit
-from card.make.products import Level1
+from card.make.products import Level1, refuse_lost
 from store.errors import CallerError, MissingFactError, SceneError
 from store.kinds import COHERENCE_DAYS
 
@@ -301,11 +301,7 @@ def _refuse_unusable(product: Level1) -> None:
     present = {channel.polarisation for channel in product.channels if channel.measurement}
     lost = {*product.polarisations} - present
     lost |= {channel.polarisation for channel in product.channels if not channel.measurement}
-    if lost:
-        raise MissingFactError(
-            f"{product.folder}: the product has {'/'.join(sorted(lost))}, but the files of it are "
-            "not all there: copy the whole product"
-        )
+    refuse_lost(product, lost)
 
 
 def _refuse_mixed(reference: Level1, partners: Sequence[Level1]) -> None:

@@ -24,7 +24,7 @@ from card.make import backscatter, burst_kernels, dem, lattice
 from card.make.annotation import SPEED_OF_LIGHT_M_S, Burst, RangePolynomial
 from card.make.backscatter import Tile
 from card.make.burst_pairs import BurstPair, PassImage, SlcPasses
-from card.make.datasets import open_dataset, refuse_truncated
+from card.make.datasets import open_measurement
 from card.make.dem import Dem, Heights, Terrain
 from card.make.lattice import GeometryLattice, NodeGrid
 from store import raster
@@ -378,7 +378,9 @@ def open_inputs(order: CoherencePlan) -> Iterator[BurstInputs]:
         terrain = stack.enter_context(dem.open_terrain(order.dem))
         images = {side for pair in order.passes.pairs for side in (pair.image, pair.partner)}
         pixels = {
-            path: stack.enter_context(_open_pixels(path, image))
+            path: stack.enter_context(
+                open_measurement(path, image.annotation, "complex", "complex ones")
+            )
             for image in images for path in image.measurements
         }  # fmt: skip
         yield BurstInputs(order, terrain, pixels)
@@ -506,18 +508,3 @@ def _allot(order: CoherencePlan, file: Any) -> Iterator[Planes]:
         values = np.memmap(file, np.float32, "w+", offset, shape)
         offset += values.nbytes
         yield values.view(np.ndarray)
-
-
-@contextmanager
-def _open_pixels(path: Path, image: PassImage) -> Iterator[Any]:
-    described = image.annotation
-    with open_dataset(str(path), ["GTiff"]) as dataset:
-        if dataset.shape != (described.lines, described.samples) or not str(
-            dataset.dtypes[0]
-        ).startswith("complex"):
-            raise SceneError(
-                f"{path} has {dataset.height} x {dataset.width} {dataset.dtypes[0]} pixels, its "
-                f"annotation says {described.lines} x {described.samples} complex ones"
-            )
-        refuse_truncated(path, dataset)
-        yield dataset

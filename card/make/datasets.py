@@ -1,13 +1,15 @@
 """Rasters opened by GDAL with the drivers that are meant, and no other."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rasterio.env import ensure_env
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
+from card.make.annotation import Annotation
 from store.errors import SceneError
 
 _open: Callable[..., DatasetReader] = ensure_env(DatasetReader)
@@ -32,7 +34,33 @@ def open_dataset(name: str, drivers: Sequence[str]) -> DatasetReader:
         raise SceneError(f"{name[:200]} cannot be read as a raster: {error}") from error
 
 
-def refuse_truncated(path: Path, dataset: DatasetReader) -> None:
+@contextmanager
+def open_measurement(
+    path: Path, described: Annotation, dtype: str, words: str
+) -> Iterator[DatasetReader]:
+    """Open the pixels of a Level-1 product.
+
+    Args:
+        path: a TIFF.
+        described: its annotation.
+        dtype: with which the name of the pixels' type must begin.
+        words: what such pixels are called in messages.
+
+    Raises:
+        SceneError: it has other pixels, or not all of them.
+    """
+    with open_dataset(str(path), ["GTiff"]) as dataset:
+        shape = described.lines, described.samples
+        if dataset.shape != shape or not str(dataset.dtypes[0]).startswith(dtype):
+            raise SceneError(
+                f"{path} has {dataset.height} x {dataset.width} {dataset.dtypes[0]} pixels, its "
+                f"annotation says {described.lines} x {described.samples} {words}"
+            )
+        _refuse_truncated(path, dataset)
+        yield dataset
+
+
+def _refuse_truncated(path: Path, dataset: DatasetReader) -> None:
     """Compare a TIFF's size with where its last pixel lies.
 
     GDAL reads pixels beyond the end of an uncompressed file as whatever is in memory.

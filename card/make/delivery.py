@@ -1,5 +1,6 @@
 """Delivery of a finished product: whole in its place or not there, in a folder or a bucket."""
 
+import filecmp
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -116,17 +117,9 @@ def _files(folder: Path) -> Iterator[Path]:
 def _same(one: Path, other: Path) -> bool:
     """Whether two folders hold the same files."""
     names = [sorted(path.relative_to(each) for path in _files(each)) for each in (one, other)]
-    return names[0] == names[1] and all(_equal(one / name, other / name) for name in names[0])
-
-
-def _equal(one: Path, other: Path) -> bool:
-    if one.stat().st_size != other.stat().st_size:
-        return False
-    with one.open("rb") as first, other.open("rb") as second:
-        while piece := first.read(1 << 20):
-            if piece != second.read(len(piece)):
-                return False
-    return True
+    return names[0] == names[1] and all(
+        filecmp.cmp(one / name, other / name, shallow=False) for name in names[0]
+    )
 
 
 def _read(href: str) -> bytes | None:

@@ -184,7 +184,7 @@ class Terrain:
             CallerError: the model is too fine to be read at once.
         """
         x, y = np.meshgrid(east_m, north_m)
-        to_dem = _transformer(grid.epsg, self._dem.crs.to_wkt())
+        to_dem = transformer(grid.epsg, self._dem.crs.to_wkt())
         at_x, at_y = to_dem.transform(x, y)
         offsets = self._undulations(grid, x, y)
         source, columns, rows = self._read(np.asarray(at_x), np.asarray(at_y), step)
@@ -195,7 +195,7 @@ class Terrain:
     def _undulations(self, grid: Grid, x: Floats, y: Floats) -> Floats:
         if self._dem.geoid is None:
             return np.zeros(x.shape)
-        lon, lat = _transformer(grid.epsg, "EPSG:4326").transform(x, y)
+        lon, lat = transformer(grid.epsg, "EPSG:4326").transform(x, y)
         return undulations_m(self._dem.geoid, np.asarray(lon), np.asarray(lat))
 
     def _read(self, x: Floats, y: Floats, step: int) -> tuple[Heights, Floats, Floats]:
@@ -399,5 +399,6 @@ def _interval(positions: Floats, factor: int) -> tuple[int, int]:
 
 
 @cache
-def _transformer(epsg: int, to: str) -> Transformer:
+def transformer(epsg: int, to: str) -> Transformer:
+    """From a CRS to another; made once, for making one takes long."""
     return Transformer.from_crs(epsg, to, always_xy=True)

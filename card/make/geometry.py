@@ -49,8 +49,8 @@ def zero_doppler_s(orbit: Orbit, places_m: Floats) -> Floats:
     for _ in range(_ITERATIONS):
         apart = places_m - orbit.position_m(t_s)
         velocity = orbit.velocity_m_s(t_s)
-        slope = _dot(apart, orbit.acceleration_m_s2(t_s)) - _dot(velocity, velocity)
-        better = t_s - _dot(apart, velocity) / slope
+        slope = dot(apart, orbit.acceleration_m_s2(t_s)) - dot(velocity, velocity)
+        better = t_s - dot(apart, velocity) / slope
         better = np.clip(better, orbit.middle_s - reach, orbit.middle_s + reach)
         change = np.abs(better - t_s)
         t_s = better
@@ -68,7 +68,7 @@ def look(orbit: Orbit, places_m: Floats) -> tuple[Floats, Floats, Floats]:
     """
     t_s = zero_doppler_s(orbit, places_m)
     apart = orbit.position_m(t_s) - places_m
-    slant_m = np.sqrt(_dot(apart, apart))
+    slant_m = np.sqrt(dot(apart, apart))
     return t_s, slant_m, apart / slant_m[..., None]
 
 
@@ -202,5 +202,6 @@ def _between(
     return index, following, np.round(weight) if nearest else weight
 
 
-def _dot(a: Floats, b: Floats) -> Floats:
+def dot(a: Floats, b: Floats) -> Floats:
+    """Products of vectors[..., 3]."""
     return np.asarray(np.einsum("...i,...i->...", a, b))

@@ -117,8 +117,9 @@ def write(
         counts = _write_rasters(order, tiles, folder, name)
         if not any(counts.valid.values()):
             raise SceneError(f"{order.product.folder}: no pixel of it lies on known terrain")
-        item = _item(order, counts, folder, name)
-        write_item(folder, item)
+        outline = backscatter.footprint(order.images)
+        properties, assets = _properties(order, counts), _assets(order, folder, name)
+        write_item(folder, stac_item(name, outline, properties, assets))
         return publish(folder, into / name, replace=replace)
 
 
@@ -313,11 +314,6 @@ def create_raster(
 
 def _affine(grid: Grid) -> rasterio.Affine:
     return rasterio.Affine(grid.res_m, 0, grid.west_m, 0, -grid.res_m, grid.north_m)
-
-
-def _item(order: BackscatterPlan, counts: PixelCounts, folder: Path, name: str) -> dict[str, Any]:
-    outline = backscatter.footprint(order.images)
-    return stac_item(name, outline, _properties(order, counts), _assets(order, folder, name))
 
 
 def stac_item(

@@ -6,16 +6,14 @@ between nodes it is within 0.001 pixel, for a tenth of what solving every cell t
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from pyproj import Transformer
 
 from card.make import geometry, kernels
 from card.make.annotation import Annotation
-from card.make.dem import Heights
-from card.make.geometry import PixelConversions
+from card.make.dem import Heights, transformer
+from card.make.geometry import PixelConversions, dot
 from card.make.orbit import Orbit
 from store.grid import Grid
 
@@ -183,7 +181,7 @@ def _level(
     # A ring of nodes around, so that the tangents are central differences everywhere.
     east = np.pad(nodes.east_m, 1, "reflect", reflect_type="odd")
     north = np.pad(nodes.north_m, 1, "reflect", reflect_type="odd")
-    lon, lat = _to_lonlat(nodes.grid.epsg).transform(*np.meshgrid(east, north))
+    lon, lat = transformer(nodes.grid.epsg, "EPSG:4326").transform(*np.meshgrid(east, north))
     places = geometry.to_earth_fixed(lon, lat, np.full(lon.shape, height_m))
     e = (places[1:-1, 2:] - places[1:-1, :-2]) / (2 * spacing_m)
     n = (places[:-2, 1:-1] - places[2:, 1:-1]) / (2 * spacing_m)
@@ -191,17 +189,8 @@ def _level(
     t_s, slant_m, look = geometry.look(orbit, places[1:-1, 1:-1])
     triples = [_triple(e, n, look), _triple(u, n, look), _triple(e, u, look)]
     quantities = np.stack([t_s / annotation.line_interval_s, slant_m, *triples], axis=-1)
-    return quantities, np.stack([_dot(e, e), _dot(e, n), _dot(n, n)], axis=-1)
-
-
-def _dot(a: Floats, b: Floats) -> Floats:
-    return np.asarray(np.einsum("...i,...i->...", a, b))
+    return quantities, np.stack([dot(e, e), dot(e, n), dot(n, n)], axis=-1)
 
 
 def _triple(a: Floats, b: Floats, c: Floats) -> Floats:
     return np.asarray(np.einsum("...i,...i->...", np.cross(a, b), c))
-
-
-@cache
-def _to_lonlat(epsg: int) -> Transformer:
-    return Transformer.from_crs(epsg, 4326, always_xy=True)

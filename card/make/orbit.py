@@ -1,30 +1,26 @@
 """Orbits: state vectors of annotations and of orbit files, and the polynomial through them."""
 
-import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from card.find.orbits import MARGIN, PRECISE, RESTITUTED, parse_orbit
 from card.make import xmlfile
 from card.make.xmlfile import XmlNode
 from store.errors import NotFoundError, SceneError
 
 _DEGREE = 7
-_MARGIN_S = 35.0
+_MARGIN_S = MARGIN.total_seconds()
 """Before the first and after the last line: four vectors 10 s apart on each side."""
 _MAX_RESIDUAL_M = 1.0
 _MIN_VECTORS = _DEGREE // 2 + 1  # each gives a position and a velocity
-_NAME = re.compile(
-    r"(?P<platform>S1[A-D])_OPER_AUX_(?P<type>POEORB|RESORB)_OPOD_(?P<made>\d{8}T\d{6})"
-    r"_V(?P<start>\d{8}T\d{6})_(?P<stop>\d{8}T\d{6})\.EOF(?:\.zip)?"
-)
 _OSV_FIELDS = ("UTC", "X", "Y", "Z", "VX", "VY", "VZ")
-_PRECISION = {"POEORB": 0, "RESORB": 1}
+_PRECISION = {PRECISE: 0, RESTITUTED: 1}
 
 Vectors = npt.NDArray[np.float64]
 
@@ -81,25 +77,6 @@ class Orbit:
         slopes = np.polynomial.polynomial.polyder(self.coefficients_m, derivative)
         values: Vectors = np.polynomial.polynomial.polyval(x, slopes / self.half_s**derivative)
         return np.moveaxis(values, 0, -1)
-
-
-@dataclass(frozen=True)
-class OrbitFile:
-    """An orbit file by its name.
-
-    Attributes:
-        path: where it lies.
-        type: POEORB or RESORB.
-        made: when it was made.
-        start: first time it is valid for.
-        stop: last time it is valid for.
-    """
-
-    path: Path
-    type: str
-    made: datetime
-    start: datetime
-    stop: datetime
 
 
 def fit(vectors: StateVectors, first_s: float, last_s: float) -> Orbit:
@@ -206,29 +183,14 @@ def choose(folder: Path, platform: str, first: datetime, last: datetime) -> Path
     """
     if not folder.is_dir():
         raise NotFoundError(f"orbits: {folder} is not a folder")
-    margin = timedelta(seconds=_MARGIN_S)
-    files = [
-        found
+    ranks = {
+        path: (_PRECISION[found.kind], -found.made_at.timestamp(), path.name)
         for path in folder.rglob(f"{platform}_OPER_AUX_*")
-        if (found := _by_name(path)) and found.start <= first - margin
-        and found.stop >= last + margin
-    ]  # fmt: skip
-    files.sort(key=lambda file: (_PRECISION[file.type], -file.made.timestamp(), file.path.name))
-    return files[0].path if files else None
-
-
-def _by_name(path: Path) -> OrbitFile | None:
-    match = _NAME.fullmatch(path.name)
-    if not match:
-        return None
-    try:
-        made, start, stop = (
-            datetime.strptime(match[key], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-            for key in ("made", "start", "stop")
-        )
-    except ValueError:
-        return None
-    return OrbitFile(path, match["type"], made, start, stop)
+        if (found := parse_orbit(path.name.removesuffix(".zip")))
+        and found.start <= first - MARGIN
+        and found.stop >= last + MARGIN
+    }
+    return min(ranks, key=ranks.__getitem__, default=None)
 
 
 def _unzipped(path: Path) -> bytes:

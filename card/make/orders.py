@@ -29,7 +29,6 @@ PRODUCT_TYPES = {"bs": CARD_BS} | {kind: f"CARD-COH{n}" for kind, n in COHERENCE
 _LOOK_EVERY_S = 600.0
 _QUOTA_PAUSE_S = 3600.0
 _QUOTA_WORDS = ("quota", "too many", "limit")
-_UNDER_WAY = ("queued", "in_progress", "paused")
 _ENDED_BADLY = ("failed", "cancelled", "canceled")
 _MOST_BYTES = 20 << 30
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from card.make import xmlfile
-from store.errors import NotFoundError, SceneError
+from store.errors import MissingFactError, NotFoundError, SceneError
 
 MANIFEST = "manifest.safe"
 _FILE = re.compile(
@@ -70,7 +70,8 @@ def read(folder: Path) -> Level1:
         raise NotFoundError(f"there is no product {folder}")
     manifest = xmlfile.read(folder / MANIFEST)
     reference = folder.absolute().name.removesuffix(".SAFE").removesuffix("_COG")
-    found = {path: match for path in _annotations(folder) if (match := _FILE.fullmatch(path.stem))}
+    annotations = sorted((folder / "annotation").glob("*.xml"))
+    found = {path: match for path in annotations if (match := _FILE.fullmatch(path.stem))}
     if not found:
         raise SceneError(f"{folder}: no annotation of an image in it: copy the whole product")
     _refuse_others(folder, found)
@@ -91,9 +92,21 @@ def read(folder: Path) -> Level1:
     )
 
 
-def _annotations(folder: Path) -> list[Path]:
-    place = folder / "annotation"
-    return sorted(place.glob("*.xml")) if place.is_dir() else []
+def refuse_lost(product: Level1, polarisations: set[str]) -> None:
+    """Refuse a product that was not copied as a whole.
+
+    Args:
+        product: it is.
+        polarisations: whose pixels are missing.
+
+    Raises:
+        MissingFactError: there are some.
+    """
+    if polarisations:
+        raise MissingFactError(
+            f"{product.folder}: the product has {'/'.join(sorted(polarisations))}, but the files "
+            "of it are not all there: copy the whole product"
+        )
 
 
 def _refuse_others(folder: Path, found: dict[Path, re.Match[str]]) -> None:

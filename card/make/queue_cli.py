@@ -13,11 +13,10 @@ from card.make.cli import make_group
 from card.make.engine import ENGINES
 from card.make.season import KINDS, SeasonPlan, plan_season
 from card.make.worker import Processor, ProcessorSettings
-from store import db, making
+from store import db, leases, making
 from store.command import log_to_stderr
 from store.parcels import campaigns
 
-_STATES = ("pending", "claimed", "done", "dead")
 _LISTED = 10
 """Products that a plan names."""
 
@@ -149,7 +148,9 @@ def status_command(as_json: bool) -> None:
     conn = db.connect("cbm-card making status")
     rows, noted = making.progress(conn), making.notes(conn)
     if as_json:
-        totals = {state: sum(r.products for r in rows if r.state == state) for state in _STATES}
+        totals = {
+            state: sum(r.products for r in rows if r.state == state) for state in leases.STATES
+        }
         click.echo(
             json.dumps(
                 {
@@ -174,7 +175,7 @@ def _table(rows: list[Any]) -> Iterator[str]:
             lines[row.kind, month][row.state] += row.products
             lines[row.kind, month]["GB"] += row.size_bytes / 1e9
             lines[row.kind, month]["CPU h"] += row.cpu_s / 3600
-    columns = (*_STATES, "GB", "CPU h")
+    columns = (*leases.STATES, "GB", "CPU h")
     yield f"{'kind':4} {'month':7} " + " ".join(f"{name:>8}" for name in columns)
     for (kind, month), counts in sorted(lines.items()):
         figures = " ".join(

@@ -1,6 +1,6 @@
 """A season's CARD to be made: which products, from what, and what that takes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import shapely
 from pyproj import Geod
 
-from card.find.pairs import find_pairs
+from card.find.pairs import find_pairs, latest_of_slices
 from card.make import item
 from card.make.backscatter import BackscatterSettings
 from card.make.coherence import CoherenceSettings
@@ -128,7 +128,7 @@ def _of_campaign(
     start, stop = _midnight(campaign.start), _midnight(campaign.end + timedelta(days=1))
     candidates: list[tuple[InputProduct, ...]]
     if kind == "bs":
-        candidates = [(one,) for one in _latest(find_inputs(conn, "GRD", start, stop))]
+        candidates = [(one,) for one in latest_of_slices(find_inputs(conn, "GRD", start, stop))]
     else:
         days = COHERENCE_DAYS[kind]
         before = find_inputs(conn, "SLC", start - timedelta(days=days + 1), stop)
@@ -139,15 +139,6 @@ def _of_campaign(
         ]
     met = listings.meet_parcels(conn, campaign, [one[0].footprint_wkt for one in candidates])
     return [one for one, meets in zip(candidates, met, strict=True) if meets]
-
-
-def _latest(products: Iterable[InputProduct]) -> Sequence[InputProduct]:
-    """One product of each slice: online before others, then the one named last."""
-    slices: dict[tuple[str, int, str], InputProduct] = {}
-    for product in sorted(products, key=lambda one: (one.state == "online", one.reference)):
-        start = f"{product.sensing_start:%Y%m%dT%H%M%S}"
-        slices[product.platform, product.orbit_number, start] = product
-    return sorted(slices.values(), key=lambda one: one.sensing_start)
 
 
 def _made(conn: db.Connection, kind: str, references: Sequence[str]) -> set[str]:

@@ -137,8 +137,8 @@ def shares(cover: Cover, day: Floats, vigour: Floats) -> tuple[Floats, Floats]:
     Returns:
         Two (n,) arrays in 0..1 whose sum is at most 1.
     """
-    green = np.clip(np.interp(day, *_columns(cover.green)) * vigour, 0, 1)
-    dry = np.minimum(np.interp(day, *_columns(cover.dry)), 1 - green)
+    green = np.clip(np.interp(day, *np.transpose(cover.green)) * vigour, 0, 1)
+    dry = np.minimum(np.interp(day, *np.transpose(cover.dry)), 1 - green)
     return green, dry
 
 
@@ -156,8 +156,3 @@ def backscatter(cover: Cover, day: Floats, vigour: Floats) -> Floats:
     leaves = (green + 0.4 * dry)[:, None]  # dry leaves hold little water
     bare, closed = np.array(cover.bare_db), np.array(cover.green_db)
     return np.asarray(bare + leaves * (closed - bare), dtype=np.float64)
-
-
-def _columns(frames: Keyframes) -> tuple[Floats, Floats]:
-    days, values = np.array(frames, dtype=np.float64).T
-    return days, values

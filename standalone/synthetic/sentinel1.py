@@ -6,7 +6,7 @@ big-endian ENVI rasters, on a grid of their own), half as cloud-optimised GeoTIF
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -93,14 +93,7 @@ SEASON = (
 def grid_of(whole: Grid, layout: str) -> Grid:
     """The grid of a layout's scenes, as large as `whole` and less than a pixel beside it."""
     east, north = GRID_SHIFT_M[layout]
-    return Grid(
-        whole.epsg,
-        whole.res_m,
-        whole.west_m + east,
-        whole.north_m + north,
-        whole.height_px,
-        whole.width_px,
-    )
+    return replace(whole, west_m=whole.west_m + east, north_m=whole.north_m + north)
 
 
 def view(land: Landscape, scene: RadarScene, seed: int) -> dict[str, Raster]:

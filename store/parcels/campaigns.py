@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from store import db
 from store.config import AOI_PATTERN, PTYPE_PATTERN
@@ -11,7 +10,8 @@ from store.errors import CallerError, ConflictError, NotFoundError
 
 _YEARS = range(2000, 2101)
 _SELECT = (
-    "SELECT id, aoi, year, ptype, start_date, end_date, buffer_m, srid, next_pid, state "
+    'SELECT id, aoi, year, ptype, start_date AS start, end_date AS "end", buffer_m, srid, '
+    "next_pid, state "
     "FROM public.campaign "
 )
 _BY_NAME = _SELECT + "WHERE aoi = %s AND year = %s AND ptype = %s"
@@ -132,12 +132,12 @@ def find(conn: db.Connection, aoi: str, year: int, ptype: str = "") -> Campaign:
             f"there is no campaign {_name(aoi, year, ptype)}: make it with "
             f"cbm-store campaign create --aoi {aoi} --year {year}{option}"
         )
-    return _campaign(row)
+    return Campaign(**row._asdict())
 
 
 def find_all(conn: db.Connection) -> list[Campaign]:
     """Return all campaigns, ordered by name."""
-    return [_campaign(row) for row in db.fetch_all(conn, _ALL)]
+    return [Campaign(**row._asdict()) for row in db.fetch_all(conn, _ALL)]
 
 
 def contents(conn: db.Connection, campaign: Campaign) -> Contents:
@@ -175,22 +175,7 @@ def lock(conn: db.Connection, campaign: Campaign) -> Campaign:
     row = db.fetch_one(conn, _LOCK, (campaign.id,))
     if row is None:
         raise NotFoundError(f"the campaign {campaign.name} was dropped")
-    return _campaign(row)
-
-
-def _campaign(row: Any) -> Campaign:
-    return Campaign(
-        row.id,
-        row.aoi,
-        row.year,
-        row.ptype,
-        row.start_date,
-        row.end_date,
-        row.buffer_m,
-        row.srid,
-        row.next_pid,
-        row.state,
-    )
+    return Campaign(**row._asdict())
 
 
 def _name(aoi: str, year: int, ptype: str) -> str:

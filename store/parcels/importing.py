@@ -282,7 +282,7 @@ def _apply(conn: db.Connection, campaign: Campaign, srid: int, difference: _Diff
     if changed:
         _withdraw(conn, changed)
         _forget(conn, campaign)
-    _update_crops(conn, campaign)
+    db.execute(conn, db.compose(_UPDATE_CROPS, parcels=_parcels(campaign)), (campaign.id,))
     if difference.new or difference.changed:
         changed.append(_insert(conn, campaign, srid))
     sets.describe(conn, campaign, changed, srid)
@@ -318,10 +318,6 @@ def _withdraw(conn: db.Connection, changed: list[int]) -> None:
 def _forget(conn: db.Connection, campaign: Campaign) -> None:
     for table in (*KINDS, "hists", "parcels"):
         db.execute(conn, db.compose(_FORGET, table=(campaign.aoi, table)), (campaign.id,))
-
-
-def _update_crops(conn: db.Connection, campaign: Campaign) -> None:
-    db.execute(conn, db.compose(_UPDATE_CROPS, parcels=_parcels(campaign)), (campaign.id,))
 
 
 def _insert(conn: db.Connection, campaign: Campaign, srid: int) -> int:

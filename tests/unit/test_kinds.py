@@ -25,8 +25,6 @@ def test_levels_tstypes_and_stac_types_lead_to_one_kind_each():
         names = [name for kind in KINDS.values() for name in getattr(kind, attribute)]
         assert len(names) == len(set(names)), attribute
     assert kinds.kind_of_level("GRD").name == "bs"
-    assert kinds.kind_of_tstype("c1").name == "c12"
-    assert kinds.kind_of_tstype("scl") is None
 
 
 def test_decibels_are_the_logarithm_of_a_unit_of_the_table():

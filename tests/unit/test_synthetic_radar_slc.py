@@ -18,12 +18,12 @@ from standalone.synthetic.radar.slc import (
     WAVELENGTH_M,
     PairTruth,
     SlcPair,
-    Stripes,
     Sweep,
     respond,
     write_slc_pair,
 )
 from standalone.synthetic.radar.terrain import AnalyticTerrain, Level, Site, hills
+from tests.stripes import Stripes
 from tests.unit.level1_documents import documents, paths
 
 SITE = Site(32632, 458_000.0, 5_245_000.0)

@@ -1,7 +1,7 @@
 """Where points of the ground appear in an image: line from zero Doppler, pixel from range."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -74,12 +74,11 @@ class GroundRange:
     def at_update(self, number: int) -> "GroundRange":
         """The conversion of one update alone."""
         one = slice(number, number + 1)
-        return GroundRange(
-            self.update_s[one],
-            self.radius_m[one],
-            self.distance_m[one],
-            self.near_m,
-            self.spacing_m,
+        return replace(
+            self,
+            update_s=self.update_s[one],
+            radius_m=self.radius_m[one],
+            distance_m=self.distance_m[one],
         )
 
     def _sphere(self, t_s: Floats) -> tuple[Floats, Floats]:
@@ -157,7 +156,7 @@ class Raster(Generic[AxisT_co]):
     def short(self) -> "Raster[AxisT_co]":
         """The same raster on a piece of the orbit that is quicker to evaluate."""
         orbit = self.orbit.cut(self.first_s - _MARGIN_S, self.last_s + _MARGIN_S)
-        return Raster(orbit, self.first_s, self.line_s, self.axis, self.lines, self.samples)
+        return replace(self, orbit=orbit)
 
 
 @dataclass(frozen=True)

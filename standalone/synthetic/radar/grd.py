@@ -1,7 +1,7 @@
 """IW GRDH products of a known ground: every facet's energy, spread over the pixels around it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -267,8 +267,7 @@ def deposit(
 def image_raster(scene: GrdScene, orbit: FlownOrbit) -> Raster[GroundRange]:
     """Lines and pixels of a scene, with the site in the middle of the part that has signal."""
     level = Level(scene.site, scene.terrain.base_m)
-    east, north = np.array([scene.site.east_m]), np.array([scene.site.north_m])
-    point = level.points(east, north)[0]
+    point = level.middle()
     position = orbit.state(np.zeros(1), 0)[0]
     radius = float(np.linalg.norm(point)) - level.height_m
     line_s = SPACING_M / ground_speed(orbit, point)
@@ -367,7 +366,7 @@ def _shifted(orbit: FlownOrbit, along_m: float) -> FlownOrbit:
     speed = float(np.linalg.norm(orbit.state(np.zeros(1))[1]))
     first, last = orbit.span_s
     late = along_m / speed
-    return FlownOrbit(orbit.epoch, (first - late, last - late), orbit.series, orbit.node_s)
+    return replace(orbit, span_s=(first - late, last - late))
 
 
 def _blocks(scene: GrdScene) -> list[Block]:

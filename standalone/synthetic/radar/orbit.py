@@ -5,7 +5,7 @@ and kept as Chebyshev series of time. Turning a path about the Earth's axis give
 possible path, so that one real vector serves all longitudes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -109,8 +109,7 @@ class FlownOrbit:
 
     def turn(self, angle: float) -> "FlownOrbit":
         """The path turned eastwards about the Earth's axis, radians."""
-        series = self.series @ _rotation(angle).T
-        return FlownOrbit(self.epoch, self.span_s, series, self.node_s)
+        return replace(self, series=self.series @ _rotation(angle).T)
 
 
 def fly(flight: Pass, lat: float, lon: float) -> FlownOrbit:
@@ -129,8 +128,8 @@ def fly(flight: Pass, lat: float, lon: float) -> FlownOrbit:
     """
     times, states = _revolution(flight.direction)
     start = _nearest_state(states, flight.direction, lat)
-    local = _integrate(states[start], _FINE_S, 400)
-    earlier = _integrate(states[start], -_FINE_S, 400)
+    local = integrate(states[start], _FINE_S, 400)
+    earlier = integrate(states[start], -_FINE_S, 400)
     t = np.concatenate([-_FINE_S * np.arange(400, 0, -1), _FINE_S * np.arange(401)])
     positions = np.concatenate([earlier[:0:-1], local])[:, :3]
     path = _fit(flight.time, t, positions, (t[0], t[-1]), 2 * _DEGREE, 0.0)
@@ -141,11 +140,6 @@ def fly(flight: Pass, lat: float, lon: float) -> FlownOrbit:
     node = (_equator(times, states) - times[start] - passage) % -_REVOLUTION_S
     place = path.state(nodes)[0] @ _rotation(turn).T
     return _fit(flight.time, nodes - passage, place, (-155.0, 155.0), _DEGREE, node)
-
-
-def integrate(state: Floats, seconds: float, step_s: float = 1.0) -> Floats:
-    """State vector (6,) after some seconds, m and m/s."""
-    return np.asarray(_integrate(state, step_s, round(seconds / step_s))[-1])
 
 
 def zero_doppler(orbit: FlownOrbit, points: Floats, guess_s: float = 0.0) -> Floats:
@@ -219,7 +213,7 @@ def _aim(path: FlownOrbit, incidence_deg: float, lat: float, lon: float) -> tupl
 def _revolution(direction: str) -> tuple[Floats, Floats]:
     """Times, s, and states of one revolution that begins with the real vector of a direction."""
     count = int(_REVOLUTION_S / _COARSE_S)
-    states = _integrate(np.array(STATES[direction]), _COARSE_S, count)
+    states = integrate(np.array(STATES[direction]), _COARSE_S, count)
     return _COARSE_S * np.arange(count + 1), states
 
 
@@ -263,7 +257,7 @@ def _fit(
     return FlownOrbit(epoch, (float(first), float(last)), series, node_s)
 
 
-def _integrate(state: Floats, step_s: float, count: int) -> Floats:
+def integrate(state: Floats, step_s: float, count: int) -> Floats:
     """States (count + 1, 6) every `step_s`, by Runge-Kutta of order 4."""
     states = np.empty((count + 1, 6))
     states[0] = now = np.asarray(state, dtype=np.float64)

@@ -75,27 +75,6 @@ _FIRST_ID_IPF = (3, 40)
 
 
 @dataclass(frozen=True)
-class Stripes:
-    """A field of stripes across the map, from west to east and again.
-
-    Attributes:
-        east_m: where the first begins.
-        width_m: of each.
-        levels: their values, in turn.
-    """
-
-    east_m: float
-    width_m: float
-    levels: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)
-
-    def __call__(self, east_m: Floats, _north_m: Floats) -> Floats:
-        """Values at places."""
-        number = np.floor((east_m - self.east_m) / self.width_m).astype(np.int64)
-        values: Floats = np.array(self.levels)[np.mod(number, len(self.levels))]
-        return values
-
-
-@dataclass(frozen=True)
 class SlcPair:
     """What a pair of SLC products shows, and how.
 
@@ -354,9 +333,7 @@ def _response(width: float, window: float) -> NDArray[np.float32]:
 
 def _second_orbit(pair: SlcPair, first: FlownOrbit) -> tuple[FlownOrbit, float]:
     """Orbit of the second overpass and the perpendicular baseline, metres."""
-    point = Level(pair.site, pair.terrain.base_m).points(
-        np.array([pair.site.east_m]), np.array([pair.site.north_m])
-    )[0]
+    point = Level(pair.site, pair.terrain.base_m).middle()
 
     def baseline(angle: float) -> float:
         places = []
@@ -370,16 +347,14 @@ def _second_orbit(pair: SlcPair, first: FlownOrbit) -> tuple[FlownOrbit, float]:
     small = 1e-6
     angle = small * pair.baseline_m / baseline(small)
     turned = first.turn(angle)
-    second = FlownOrbit(
-        first.epoch + timedelta(days=pair.days), turned.span_s, turned.series, turned.node_s
-    )
+    second = replace(turned, epoch=first.epoch + timedelta(days=pair.days))
     return second, abs(baseline(angle))
 
 
 def _strips(pair: SlcPair, orbit: FlownOrbit, line_shift: float) -> tuple[Strip, ...]:
     """Sub-swaths of an overpass; the near ranges are those of the first overpass."""
     level = Level(pair.site, pair.terrain.base_m)
-    point = level.points(np.array([pair.site.east_m]), np.array([pair.site.north_m]))[0]
+    point = level.middle()
     passed = float(zero_doppler(orbit, point)[0])
     home = fly(pair.flight, *pair.site.geographic())
     slant = float(np.linalg.norm(home.state(np.zeros(1), 0)[0][0] - point[0]))
@@ -561,9 +536,7 @@ def _write_image(
     span = (strip.raster.first_s, strip.raster.last_s)
     stem = made.file_name(strip.swath, name, number, span)
     offset = product.write_slc_tiff(home / "measurement" / f"{stem}.tiff", image, grid)
-    middle = Level(pair.site, pair.terrain.base_m).points(
-        np.array([pair.site.east_m]), np.array([pair.site.north_m])
-    )[0]
+    middle = Level(pair.site, pair.terrain.base_m).middle()
     annotation = AnnotationWriter(
         product=made,
         polarisation=name,

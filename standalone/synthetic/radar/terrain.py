@@ -112,6 +112,10 @@ class Level:
         place = self.site.zone.to_geographic(east_m, north_m)
         return to_ecef(*place, self.height_m), normal(*place)
 
+    def middle(self) -> Floats:
+        """The site's point on the level, (1, 3)."""
+        return self.points(np.array([self.site.east_m]), np.array([self.site.north_m]))[0]
+
 
 class Surface:
     """Points and facets of a terrain, Earth-centred.
