@@ -60,5 +60,8 @@ def test_the_way_in_of_images_is_closed_by_the_service_that_opens_it() -> None:
     table = re.search(r"^delete table (.*)$", rules, re.MULTILINE)
     assert table
     assert ("ExecStopPost", f"usr/sbin/nft delete table {table[1]}") in steps
+    names = {path.name for path in (ROOT / "roles/registry").rglob("*") if path.is_file()}
     tasks = (ROOT / "roles/registry/tasks/install.yml").read_text()
-    assert "{src: push.nft.j2, dest: /etc/docker/registry/push.nft}" in tasks
+    assert "push.nft.j2" in names
+    assert 'dest: "/etc/docker/registry/{{ item }}"' in tasks
+    assert "loop: [push.yml, push.nft]" in tasks

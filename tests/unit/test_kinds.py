@@ -25,6 +25,8 @@ def test_levels_tstypes_and_stac_types_lead_to_one_kind_each():
         names = [name for kind in KINDS.values() for name in getattr(kind, attribute)]
         assert len(names) == len(set(names)), attribute
     assert kinds.kind_of_level("GRD").name == "bs"
+    assert "c1" in KINDS["c12"].tstypes
+    assert not any("scl" in kind.tstypes for kind in KINDS.values())
 
 
 def test_decibels_are_the_logarithm_of_a_unit_of_the_table():
